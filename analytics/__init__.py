@@ -1,0 +1,1 @@
+"""What it adds up to: business numbers from persisted payments, for dashboards and the API."""

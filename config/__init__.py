@@ -1,0 +1,1 @@
+"""The wiring: which parts run together, and with what settings. May import everything."""

@@ -1,0 +1,97 @@
+"""What the environment says: every variable, read once, all mistakes reported at once.
+
+`.env.example` documents the same variables for people.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env, EnvValidationError, validate
+
+#: Development secrets, good enough for a laptop and refused in production.
+DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The values of the environment variables of the same names, in upper case."""
+
+    production: bool
+    secret_key: str
+    jwt_signing_key: str
+    allowed_hosts: list[str]
+    csrf_trusted_origins: list[str]
+    database_url: str
+    rabbitmq_url: str
+    sandbox_url: str
+    log_format: str
+    log_level: str
+    behind_tls_proxy: bool
+    charge_deadline: float
+    charge_lease: float
+    revive_after: float
+    rescue_every: float
+    worker_threads: int
+
+
+def read_environment() -> Environment:
+    """Read and check all variables.
+
+    Raises:
+        ImproperlyConfigured: with one line for each variable that is missing or wrong.
+    """
+    env = Env(eager=False)
+    production = env.str("ENVIRONMENT", "production", validate=validate.OneOf(["production", "development"]))
+    is_production = production != "development"
+    secret_default = {} if is_production else {"default": DEVELOPMENT_SECRET}
+    host_default = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
+    values = Environment(
+        production=is_production,
+        secret_key=env.str("SECRET_KEY", **secret_default),
+        jwt_signing_key=env.str("JWT_SIGNING_KEY", **secret_default),
+        allowed_hosts=env.list("ALLOWED_HOSTS", **host_default),
+        csrf_trusted_origins=env.list("CSRF_TRUSTED_ORIGINS", []),
+        database_url=env.str("DATABASE_URL"),
+        rabbitmq_url=env.str("RABBITMQ_URL", ""),
+        sandbox_url=env.str("SANDBOX_URL", ""),
+        log_format=env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
+        log_level=env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),
+        behind_tls_proxy=env.bool("BEHIND_TLS_PROXY", False),
+        charge_deadline=env.float("CHARGE_DEADLINE", 20.0, validate=validate.Range(min=0.1, max=60)),
+        charge_lease=env.float("CHARGE_LEASE", 60.0, validate=validate.Range(min=0.5, max=600)),
+        revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
+        rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
+        worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
+    )
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        raise ImproperlyConfigured(explain(error.error_messages)) from None
+    if faults := contradictions(values):
+        raise ImproperlyConfigured(explain(faults))
+    return values
+
+
+def contradictions(values: Environment) -> dict[str, list[str]]:
+    """Values that are well formed one by one and wrong together."""
+    faults: dict[str, list[str]] = {}
+    if values.charge_lease < 2 * values.charge_deadline:
+        faults["CHARGE_LEASE"] = ["must be at least twice CHARGE_DEADLINE, or a slow call outlives its lease."]
+    if values.production:
+        if DEVELOPMENT_SECRET in (values.secret_key, values.jwt_signing_key):
+            faults["SECRET_KEY"] = ["is the published development secret; make one of your own."]
+        if values.secret_key == values.jwt_signing_key:
+            faults["JWT_SIGNING_KEY"] = ["must differ from SECRET_KEY, so that either can be rotated alone."]
+        if "*" in values.allowed_hosts:
+            faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
+        if not values.rabbitmq_url:
+            faults["RABBITMQ_URL"] = ["is needed in production; the in-process broker is for development."]
+    return faults
+
+
+def explain(faults: dict[str, list[str]]) -> str:
+    """One line for each bad variable, and where to read about them."""
+    lines = [f"  {name}: {' '.join(messages)}" for name, messages in sorted(faults.items())]
+    hint = "See .env.example. For a try-out on your own machine, `make run` sets all of them."
+    return "\n".join(["The environment is not complete:", *lines, hint])

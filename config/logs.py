@@ -1,0 +1,42 @@
+"""How log lines look: one JSON object a line for machines, or coloured text for people."""
+
+from typing import Any
+
+import structlog
+
+
+def logging_config(*, level: str, style: str) -> dict[str, Any]:
+    """The `LOGGING` setting; `style` is `json` or `console`."""
+    renderers: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer()]
+    )
+    # Lines of libraries that use the standard `logging` get the same fields as our own.
+    foreign = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+    ]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+                "foreign_pre_chain": foreign,
+            },
+        },
+        "handlers": {"stream": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stream"], "level": level},
+        "loggers": {
+            # pika narrates every connection attempt; the relay and the worker say what matters themselves.
+            "pika": {"level": "CRITICAL"},
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+            "django.server": {"handlers": ["stream"], "level": level, "propagate": False},
+        },
+    }

@@ -1,0 +1,249 @@
+"""Django's settings, and the names by which the rooms of the house find each other.
+
+Values come from `config.environment`; this module only arranges them.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+import dj_database_url
+import django_stubs_ext
+import structlog
+
+from config.environment import read_environment
+from config.logs import logging_config
+
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENV = read_environment()
+
+# --- Django ---------------------------------------------------------------------------
+
+DEBUG = False  # never: a worker with DEBUG keeps every query in memory
+SECRET_KEY = ENV.secret_key
+ALLOWED_HOSTS = ENV.allowed_hosts
+CSRF_TRUSTED_ORIGINS = ENV.csrf_trusted_origins
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False  # both spellings are routes of their own; a redirect would lose a POST body
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "merchants.User"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "console.apps.ConsoleConfig",
+    "payments.apps.PaymentsConfig",
+    "notifications.apps.NotificationsConfig",
+    "analytics.apps.AnalyticsConfig",
+    "merchants.apps.MerchantsConfig",
+    "messaging.apps.MessagingConfig",
+    "django_dramatiq",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "django_prometheus",
+    "django_structlog",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "pgtrigger",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "messaging.correlation.RequestIdMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+
+# --- PostgreSQL -----------------------------------------------------------------------
+
+# Connections live as long as their thread: a new one costs more than all the queries of a request.
+DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=None, conn_health_checks=True)}
+DATABASES["default"]["OPTIONS"] = {
+    **DATABASES["default"].get("OPTIONS", {}),
+    # A twin waits this long (ms) for the first request under its idempotency key, then gets a 409;
+    # far below the web server's own time limit, far above the milliseconds an accept takes.
+    # A session that idles in a transaction longer than 30 s is a hung relay: its publish deadline is 10 s.
+    "options": "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000",
+    "application_name": "payments",
+    "connect_timeout": 5,
+    # A network that swallows packets must not hold a worker: give up on unacknowledged bytes after 20 s.
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 20,
+}
+
+# --- Messages -------------------------------------------------------------------------
+
+# Without RabbitMQ the relay process hosts Dramatiq's in-process broker and the workers. What a crash of that
+# process loses, the rescue brings back, because the truth is in PostgreSQL.
+DRAMATIQ_BROKER = {
+    "BROKER": "messaging.broker.QuorumBroker" if ENV.rabbitmq_url else "dramatiq.brokers.stub.StubBroker",
+    "OPTIONS": {"url": ENV.rabbitmq_url} if ENV.rabbitmq_url else {},
+    "MIDDLEWARE": [
+        "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "messaging.correlation.ActorRequestId",
+    ],
+}
+
+#: What may be staged in the outbox -> the queue and actor that receive it.
+MESSAGE_ROUTES = {
+    "payment.due": ("payments", "process_payments"),
+}
+#: What the relay process does besides relaying: dotted name -> seconds between two runs.
+RELAY_PERIODIC_JOBS = {
+    "payments.rescue.run_once": ENV.rescue_every,
+    "messaging.heartbeats.prune": 600.0,
+}
+#: Threads of one worker process. Each holds one database connection.
+WORKER_THREADS = ENV.worker_threads
+
+# --- Payments -------------------------------------------------------------------------
+
+#: Gateway name -> its adapter and the numbers it is run by (seconds).
+#:
+#: DEADLINE bounds one call from connect to the last byte of the answer. LEASE is how long a worker may
+#: hold a payment: at least twice the deadline (checked at start), or a slow call would outlive it.
+#: RETRY_DELAYS are the waits after an answer that proves nothing was taken; each is stretched by up to 100 %.
+GATEWAYS = {
+    "sandbox": {
+        "BACKEND": "payments.gateways.sandbox.SandboxGateway",
+        "OPTIONS": {"url": ENV.sandbox_url},
+        "MODE": "test",
+        "DEADLINE": ENV.charge_deadline,
+        "LEASE": ENV.charge_lease,
+        "RETRY_DELAYS": [1.0, 2.0, 4.0],
+    },
+}
+#: A payment that nobody has taken up is staged again after this long (seconds), doubled up to 10 minutes.
+REVIVE_AFTER = ENV.revive_after
+#: Idempotency keys are kept this long, then `prune` may delete them.
+IDEMPOTENCY_KEY_RETENTION = timedelta(days=30)
+
+# --- API ------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "merchants.authentication.ApiKeyAuthentication",
+        "merchants.authentication.MerchantJWTAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["merchants.permissions.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["payments.parsers.ExactJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "payments.problems.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "payments.problems.ProblemFormatter",
+}
+SIMPLE_JWT = {
+    "SIGNING_KEY": ENV.jwt_signing_key,
+    "ALGORITHM": "HS256",
+    "ISSUER": "payments",
+    "AUDIENCE": "payments-api",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "UPDATE_LAST_LOGIN": True,
+    "TOKEN_OBTAIN_SERIALIZER": "merchants.tokens.MerchantTokenSerializer",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Payments",
+    "DESCRIPTION": "Creates payments and follows them. Every order is charged at most once.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status"},
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+#: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
+MAX_BODY_BYTES = 64 * 1024
+
+# --- Serving and seeing ---------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = not ENV.production  # `collectstatic` is a step of the image, not of `make run`
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if ENV.production
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+SESSION_COOKIE_AGE = 8 * 60 * 60
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if ENV.production:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)/?$"]  # probes speak plain http to the pod
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+if ENV.behind_tls_proxy:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = logging_config(level=ENV.log_level, style=ENV.log_format)
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10  # one line a request is enough
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)

@@ -1,0 +1,1 @@
+"""What spans the rooms: health, metrics, the admin's home and commands for people."""

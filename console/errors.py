@@ -1,0 +1,30 @@
+"""Answers for addresses that do not exist and for what breaks outside the API's views."""
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from payments.problems import CONTENT_TYPE, GENERAL, problem
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """404, in the language of the asker: JSON below `/api`, a page elsewhere."""
+    return answer(request, 404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """400, as for a forged Host header."""
+    return answer(request, 400)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500."""
+    return answer(request, 500)
+
+
+def answer(request: HttpRequest, status: int) -> HttpResponse:
+    """The problem as JSON or as a page."""
+    code, kind = GENERAL[status]
+    if request.path.startswith("/api/"):
+        body = problem(request if status != 400 else None, status=status, detail=kind.mend)
+        return JsonResponse(body, status=status, content_type=CONTENT_TYPE)
+    return render(request, "problem.html", {"code": code, "kind": kind}, status=status)

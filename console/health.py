@@ -1,0 +1,76 @@
+"""Health: is the process alive, may it take traffic, and how is the whole?
+
+The web process asks only PostgreSQL; how RabbitMQ does, the relay's heartbeat tells.
+"""
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import Error, connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from messaging import heartbeats
+
+HEALTHY: Final = {"status": "healthy"}
+
+
+@require_safe
+@never_cache
+def livez(_request: HttpRequest) -> JsonResponse:
+    """200 as long as this process answers. Restart it when it does not."""
+    return JsonResponse(HEALTHY)
+
+
+@require_safe
+@never_cache
+def readyz(_request: HttpRequest) -> JsonResponse:
+    """200 when payments can be accepted: that takes PostgreSQL and nothing else."""
+    part = database()
+    return JsonResponse(part, status=200 if part == HEALTHY else 503)
+
+
+@require_safe
+@never_cache
+def health(_request: HttpRequest) -> JsonResponse:
+    """Every part: `healthy`; `degraded` while payments are accepted and wait; `unhealthy` when they are refused."""
+    parts = {"database": database()}
+    if parts["database"] == HEALTHY:
+        relay = process("relay")
+        parts["relay"] = relay
+        if settings.ENV.rabbitmq_url:
+            parts["rabbitmq"] = rabbitmq()
+            parts["worker"] = process("worker")
+        else:
+            parts["worker"] = relay  # the relay process hosts the workers
+    status = "healthy" if all(part == HEALTHY for part in parts.values()) else "degraded"
+    if parts["database"] != HEALTHY:
+        status = "unhealthy"
+    return JsonResponse({"status": status, "parts": parts}, status=503 if status == "unhealthy" else 200)
+
+
+def database() -> dict[str, Any]:
+    """Whether PostgreSQL answers."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        return {"status": "unhealthy", "detail": "PostgreSQL does not answer."}
+    return HEALTHY
+
+
+def process(name: str) -> dict[str, Any]:
+    """Whether at least one instance of a process has shown itself lately."""
+    beat = heartbeats.latest(name)
+    if beat is None:
+        return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; start `manage.py {name}`."}
+    return {"status": "degraded", "detail": beat.note} if beat.note and name != "relay" else HEALTHY
+
+
+def rabbitmq() -> dict[str, Any]:
+    """What the relay says of RabbitMQ."""
+    beat = heartbeats.latest("relay")
+    if beat is None:
+        return {"status": "unknown", "detail": "No relay is there to tell."}
+    return {"status": "unhealthy", "detail": beat.note} if beat.note.startswith("RabbitMQ") else HEALTHY

@@ -1,0 +1,1 @@
+"""How the product is run: on one's own machine, in containers, in a cluster."""

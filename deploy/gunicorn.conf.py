@@ -1,0 +1,23 @@
+"""How gunicorn serves the web process; the address to bind is given on the command line.
+
+https://docs.gunicorn.org/en/stable/settings.html
+"""
+
+import os
+
+workers = int(os.environ.get("WEB_PROCESSES", "2"))
+worker_class = "gthread"
+#: Each thread keeps one database connection.
+threads = int(os.environ.get("WEB_THREADS", "4"))
+#: Load the application once, then fork: faster start, shared memory.
+preload_app = True
+#: Above `lock_timeout`, the longest that a request waits in the database.
+timeout = 30
+graceful_timeout = 25
+keepalive = 30
+max_requests_jitter = 0
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+#: Heartbeat files on a disk can block a worker; memory cannot.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112

@@ -1,0 +1,148 @@
+"""`make run`: the whole system on this machine, under one supervisor, until Ctrl-C or SIGTERM.
+
+Environment: `PORT` (8000) of the console and API, `DATA_DIR` (.data), `DATABASE_URL` and `RABBITMQ_URL` for
+servers of your own; `RABBITMQ_URL=none` asks for the in-process broker.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.local import demo
+from deploy.local.machine import CannotStart, free_port, own_folder, require_free
+from deploy.local.servers import Servers, start_servers
+from deploy.local.supervisor import Process, Supervisor
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+IN_PROCESS_BANNER: Final = """
+  No RabbitMQ on this machine: messages travel in the memory of the relay process, which also runs the
+  workers. Payments are as safe (the truth is in PostgreSQL; what a crash loses is staged again within a
+  minute), but nothing can be consumed from outside. Install rabbitmq-server or set RABBITMQ_URL for the
+  real thing.
+"""
+
+
+def main() -> int:
+    """Run until told to stop; 1 if the system cannot start here."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    data = Path(os.environ.get("DATA_DIR") or ".data").resolve()
+    supervisor = Supervisor(say=say)
+    try:
+        port = read_port()
+        lock = own_folder(data)
+        require_free(port)
+        run(supervisor, data=data, port=port)
+    except CannotStart as reason:
+        say(str(reason))
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if supervisor.processes:
+            say("Stopping.")
+        supervisor.stop_all()
+        (data / "demo.json").unlink(missing_ok=True) if "lock" in locals() else None
+    return 0
+
+
+def read_port() -> int:
+    """The setting `PORT`."""
+    text = os.environ.get("PORT") or "8000"
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise CannotStart(f"PORT is {text!r}; it must be a number from 1 to 65535.")
+    return int(text)
+
+
+def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
+    """Start everything in order, tell the user, and look after it."""
+    secrets = demo.keep_secrets(data / "secrets.json")
+    servers = start_servers(supervisor, data)
+    if servers.rabbitmq_url is None:
+        print(IN_PROCESS_BANNER, flush=True)
+    sandbox_port = free_port()
+    info: dict[str, Any] = {
+        "url": f"http://127.0.0.1:{port}",
+        "api_key": secrets.api_key,
+        "admin_user": demo.ADMIN_USER,
+        "admin_password": secrets.admin_password,
+        "sandbox_url": f"http://127.0.0.1:{sandbox_port}",
+        "database_url": servers.database_url,
+        "rabbitmq_url": servers.rabbitmq_url,
+    }
+    env = environment(info, secrets, servers)
+    logs = data / "logs"
+    sandbox = [sys.executable, "-m", "sandbox", "--port", str(sandbox_port), "--data", str(data / "sandbox")]
+    supervisor.start(Process("sandbox", sandbox, logs))
+    prepare(env)
+    web = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "deploy/gunicorn.conf.py"), "--bind", f"127.0.0.1:{port}"]
+    web_process = supervisor.start(Process("web", [*web, "config.wsgi"], logs, env=env))
+    servers.await_rabbitmq()
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    relay = supervisor.start(Process("relay", [*manage, "relay"], logs, env=env))
+    if servers.rabbitmq_url:
+        relay = supervisor.start(Process("worker", [*manage, "worker"], logs, env=env))
+    web_process.await_ready(lambda: healthy(info["url"], "/readyz"))
+    relay.await_ready(lambda: healthy(info["url"], "/health"))
+    publish(supervisor, info, data)
+    print(demo.table(info, data=data), flush=True)
+    while True:
+        time.sleep(0.2)
+        if supervisor.restart_dead():
+            publish(supervisor, info, data)
+
+
+def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers) -> dict[str, str]:
+    """The variables of our own processes."""
+    return {
+        "ENVIRONMENT": "development",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "PYTHONPATH": str(ROOT),
+        "SECRET_KEY": secrets.secret_key,
+        "JWT_SIGNING_KEY": secrets.jwt_signing_key,
+        "DATABASE_URL": servers.database_url,
+        "RABBITMQ_URL": servers.rabbitmq_url or "",
+        "SANDBOX_URL": info["sandbox_url"],
+        "DEMO_ADMIN_USER": info["admin_user"],
+        "DEMO_ADMIN_PASSWORD": secrets.admin_password,
+        "DEMO_API_KEY": secrets.api_key,
+    }
+
+
+def prepare(env: dict[str, str]) -> None:
+    """Bring the database up to date and see to it that the demo merchant is there."""
+    argv = [sys.executable, str(ROOT / "manage.py"), "seed_demo"]
+    done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotStart(f"The database cannot be prepared:\n{done.stdout}{done.stderr}")
+
+
+def healthy(url: str, path: str) -> bool:
+    """Whether a health address says `healthy`."""
+    try:
+        with urllib.request.urlopen(url + path, timeout=2) as response:
+            return b'"status": "healthy"' in response.read(30)
+    except OSError:
+        return False
+
+
+def publish(supervisor: Supervisor, info: dict[str, Any], data: Path) -> None:
+    """Write `demo.json`, with the process ids of the moment."""
+    info["processes"] = {process.name: process.pid for process in supervisor.processes}
+    demo.write_private(data / "demo.json", info)
+
+
+def say(line: str) -> None:
+    """One line to the user."""
+    print(f"make run: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

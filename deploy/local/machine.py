@@ -1,0 +1,83 @@
+"""What the machine has: free ports, a folder that is ours, and an end to everything we started."""
+
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import IO, Final
+
+#: prctl(2): the signal a process gets when its parent dies.
+PR_SET_PDEATHSIG: Final = 1
+
+
+class CannotStart(Exception):
+    """Why the system cannot start on this machine: one line that says the mend."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(port: int) -> None:
+    """Raise CannotStart when somebody listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CannotStart(
+                f"Port {port} cannot be used ({error.strerror}). Choose another: PORT=8001 make run"
+            ) from None
+
+
+def own_folder(folder: Path) -> IO[str]:
+    """Make the data folder, for us alone; the lock lasts as long as the returned file stays open.
+
+    Raises:
+        CannotStart: another run uses it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise CannotStart(f"The data folder {folder} cannot be used ({error.strerror}); set DATA_DIR.") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise CannotStart(
+            f"Another run (process {lock.read().strip() or '?'}) uses {folder}. Stop it, or set DATA_DIR and PORT."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def die_with_parent() -> None:
+    """Called in a child before it becomes its program: on Linux it ends when we do, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def as_nobody(argv: list[str]) -> list[str]:
+    """The command as the user `nobody`, for servers that refuse to run as root.
+
+    It keeps the right to read our folders, which root's umask or a private parent folder may hide from it.
+    """
+    if os.geteuid() != 0:
+        return argv
+    if sys.platform != "linux" or not shutil.which("setpriv"):
+        raise CannotStart("PostgreSQL refuses to run as root: run this as another user, or set DATABASE_URL.")
+    capability = "+dac_override"
+    user = ["--reuid=nobody", "--regid=65534", "--clear-groups"]
+    rights = [f"--inh-caps={capability}", f"--ambient-caps={capability}", "--pdeathsig=KILL"]
+    return ["setpriv", *user, *rights, *argv]

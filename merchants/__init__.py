@@ -1,0 +1,1 @@
+"""Who may call: merchants, their members and API keys, authentication and permissions."""

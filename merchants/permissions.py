@@ -1,0 +1,24 @@
+"""What a caller may do: every view names the scope that each of its methods needs."""
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from merchants.principal import Principal
+
+
+class HasScope(BasePermission):
+    """Refuses callers without the scope that the view's `scopes` names for this method.
+
+    A view that forgets a method refuses it to everybody.
+    """
+
+    message = "This credential lacks the scope for this request."
+    code = "scope_missing"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether the caller holds the needed scope."""
+        method = "GET" if request.method == "HEAD" else request.method
+        needed = getattr(view, "scopes", {}).get(method)
+        return isinstance(request.user, Principal) and needed in request.user.scopes

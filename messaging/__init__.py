@@ -1,0 +1,1 @@
+"""How work travels: the outbox, the relay, the broker and what happens to messages that fail."""

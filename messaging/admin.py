@@ -1,0 +1,35 @@
+"""Messages on their way, dead letters and signs of life in the admin: to look at."""
+
+from django.contrib import admin
+
+from messaging.look_only import LookOnly
+from messaging.models import DeadLetter, Heartbeat, OutboxMessage
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
+    """What will not be tried again by itself."""
+
+    list_display = ("cause", "state", "subject", "actor", "attempts", "detail", "last_failed_at")
+    list_filter = ("state", "cause", "queue", "actor")
+    search_fields = ("=subject", "=message_id", "=request_id")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(LookOnly, admin.ModelAdmin[OutboxMessage]):
+    """What waits for the relay; nearly always empty."""
+
+    list_display = ("message_id", "actor", "queue", "available_at", "returns", "created_at")
+    list_filter = ("queue", "actor")
+    ordering = ("available_at", "id")
+    show_full_result_count = False
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(LookOnly, admin.ModelAdmin[Heartbeat]):
+    """Which processes are alive."""
+
+    list_display = ("process", "instance", "note", "beat_at")
+    ordering = ("process", "instance")

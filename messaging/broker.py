@@ -1,0 +1,129 @@
+"""The way from RabbitMQ to the actors: Dramatiq's broker with what it lacks for money.
+
+- Quorum queues, confirmed publishing, dead-lettering that loses nothing.
+- No broker delays: a delayed message sits unacknowledged in a worker's memory and RabbitMQ closes the
+  channel after 30 minutes. Delays are rows in the outbox.
+- Acknowledgements that cannot hit another message: see `StampingConsumer`.
+"""
+
+from itertools import count
+from typing import Any, Final
+
+import pika
+import structlog
+from dramatiq import Message, MessageProxy
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.common import xq_name
+
+log = structlog.get_logger(__name__)
+
+#: How often one message may be handed out before RabbitMQ declares it poisonous. Every graceful stop of a
+#: worker counts for each message it had prefetched, so this must outlast a day of deployments; a message
+#: that kills its worker each time still ends within minutes.
+DELIVERY_LIMIT: Final = 100
+
+
+def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
+    """How we connect: heartbeats on, and no blocking for ever when the broker stops reading (seconds)."""
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = 30
+    parameters.blocked_connection_timeout = 20
+    parameters.socket_timeout = 5
+    parameters.client_properties = {"connection_name": name}
+    return parameters
+
+
+def queue_arguments(queue: str) -> dict[str, Any]:
+    """The arguments of a work queue. RabbitMQ refuses (406) to redeclare a queue with others.
+
+    At-least-once dead-lettering needs `reject-publish`; with any other overflow it silently falls back to
+    at-most-once. https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
+    """
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": xq_name(queue),
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+
+
+class QuorumBroker(RabbitmqBroker):
+    """Dramatiq's RabbitMQ broker on quorum queues, without delay queues."""
+
+    def __init__(self, *, url: str, middleware: list[Any] | None = None) -> None:
+        super().__init__(confirm_delivery=True, url=url, middleware=middleware)
+        self.parameters = connection_parameters(url, name="payments worker")
+
+    @property
+    def consumer_class(self) -> type["StampingConsumer"]:
+        """The consumer whose acknowledgements are safe."""
+        return StampingConsumer
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        """Make a queue known, and with `ensure` create it on the server where it is missing."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.queues_pending.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+        if ensure:
+            self._ensure_queue(queue_name)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Publish and wait for the confirm. Raises ValueError for a delay: those go through the outbox."""
+        if delay is not None:
+            raise ValueError("Stage delayed messages in the outbox with `available_at`.")
+        return super().enqueue(message)
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return queue_arguments(queue_name)
+
+    def _declare_dq_queue(self, queue_name: str) -> None:
+        """There are no delay queues."""
+
+    def _declare_xq_queue(self, queue_name: str) -> Any:
+        return self.channel.queue_declare(
+            queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"}
+        )
+
+
+class StampingConsumer(_RabbitmqConsumer):
+    """Acknowledges only messages that came through this very connection.
+
+    Delivery tags restart at 1 with every connection. A job that finishes after its consumer reconnected
+    would acknowledge whatever message carries that number *now*: one that was never executed. So each
+    message is stamped, and acknowledgements of foreign stamps are dropped; RabbitMQ delivers those messages
+    again, which the actors bear.
+    """
+
+    stamps = count(1)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stamp = next(self.stamps)
+
+    def __next__(self) -> MessageProxy | None:
+        message: MessageProxy | None = super().__next__()
+        if message is not None:
+            message.consumer_stamp = self.stamp  # type: ignore[attr-defined]  # ours, on the proxy only
+        return message
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge a message of this connection."""
+        if self.is_ours(message):
+            super().ack(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Reject a message of this connection to its dead-letter queue."""
+        if self.is_ours(message):
+            super().nack(message)
+
+    def is_ours(self, message: MessageProxy) -> bool:
+        """Whether the message came through this connection."""
+        if message.consumer_stamp == self.stamp:  # type: ignore[attr-defined]
+            return True
+        log.warning("stale_ack_dropped", message_id=message.message_id, queue=self.queue_name)
+        return False
+

@@ -1,0 +1,59 @@
+"""One `request_id` follows a payment from the HTTP request through every message to the gateway call.
+
+It is taken from the caller (`X-Request-ID`, else the trace id of W3C `traceparent`) or made here.
+"""
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+from dramatiq import Broker, MessageProxy, Middleware
+
+#: What a caller may choose; anything else could forge log lines or overflow the column.
+ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class RequestIdMiddleware:
+    """Gives every HTTP request a sound `X-Request-ID`, and its response the same."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Set the id before anything logs, and answer with it."""
+        request_id = choose_request_id(request.META)
+        request.META["HTTP_X_REQUEST_ID"] = request_id
+        response = self.get_response(request)
+        response["X-Request-ID"] = request_id
+        return response
+
+
+def choose_request_id(headers: dict[str, Any]) -> str:
+    """The caller's id where it is acceptable, else the trace id, else a new one."""
+    offered = headers.get("HTTP_X_REQUEST_ID", "")
+    if ACCEPTABLE.fullmatch(offered):
+        return str(offered)
+    if trace := TRACEPARENT.fullmatch(headers.get("HTTP_TRACEPARENT", "")):
+        return trace[1]
+    return uuid.uuid4().hex
+
+
+class ActorRequestId(Middleware):
+    """Binds the id that came with a message to the log lines of its actor."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Bind the message's ids."""
+        structlog.contextvars.bind_contextvars(
+            request_id=message.options.get("request_id", ""), message_id=message.message_id, actor=message.actor_name
+        )
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """Forget them: the thread goes on to other messages."""
+        structlog.contextvars.clear_contextvars()

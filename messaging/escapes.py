@@ -1,0 +1,78 @@
+"""What escapes an actor: a bug, or the database being away. Expected outcomes never come here.
+
+The message goes back into the outbox with a growing delay, and after `LIMIT` escapes becomes a dead letter.
+Dramatiq swallows exceptions of its middleware and would then acknowledge the message; so when even the
+outbox cannot be written, the message is failed first, which sends it to its dead-letter queue.
+"""
+
+import traceback
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+from dramatiq import Broker, MessageProxy, Middleware
+
+from messaging import dead_letters
+from messaging.models import OutboxMessage
+
+log = structlog.get_logger(__name__)
+
+#: Escapes before a message is given up: with the delays below, after about a quarter of an hour.
+LIMIT: Final = 8
+LONGEST_DELAY: Final = timedelta(minutes=5)
+
+
+class Escapes(Middleware):
+    """Takes the place of Dramatiq's `Retries`, whose retries can be lost while the message is acknowledged."""
+
+    def after_process_message(
+        self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        """Put a message whose actor raised where it will be seen again."""
+        if exception is None:
+            return
+        try:
+            close_old_connections()
+            handle_escape(message, exception, now=timezone.now())
+        except Exception:
+            message.fail()
+            raise
+
+
+@transaction.atomic(durable=True)
+def handle_escape(message: MessageProxy, exception: BaseException, *, now: datetime) -> None:
+    """Stage the message again, or bury it when it has escaped too often."""
+    escapes = int(message.options.get("escapes", 0)) + 1
+    first_failed_at = datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat()))
+    request_id = message.options.get("request_id", "")
+    if escapes < LIMIT:
+        OutboxMessage.objects.create(
+            queue=message.queue_name,
+            actor=message.actor_name,
+            payload=message.kwargs,
+            request_id=request_id,
+            options={"escapes": escapes, "first_failed_at": first_failed_at.isoformat()},
+            available_at=now + delay_after(escapes),
+        )
+        log.warning("message_escaped", escapes=escapes, error=type(exception).__name__)
+        return
+    dead_letters.record(
+        message_id=message.message_id,
+        queue=message.queue_name,
+        actor=message.actor_name,
+        payload=message.kwargs,
+        cause=type(exception).__name__,
+        detail=str(exception)[:1000],
+        traceback="".join(traceback.format_tb(exception.__traceback__))[-10_000:],
+        attempts=escapes,
+        first_failed_at=first_failed_at,
+        request_id=request_id,
+        now=now,
+    )
+
+
+def delay_after(escapes: int) -> timedelta:
+    """1, 4, 16 s … up to five minutes: quick for a blip, patient for an outage."""
+    return min(timedelta(seconds=4 ** (escapes - 1)), LONGEST_DELAY)

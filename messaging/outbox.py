@@ -1,0 +1,44 @@
+"""Step 1's last act: put a message into the outbox, in the transaction of the change it speaks of.
+
+Either both are committed or neither: no message without its cause, no cause without its message.
+The relay publishes it from there.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from messaging.models import OutboxMessage
+
+
+def stage(
+    topic: str,
+    payload: Mapping[str, Any],
+    *,
+    request_id: str = "",
+    available_at: datetime | None = None,
+) -> None:
+    """Stage one message; `topic` is a key of the setting `MESSAGE_ROUTES`.
+
+    Without `available_at` it is published at once, else not before that time.
+    """
+    stage_many(topic, [(payload, request_id)], available_at=available_at)
+
+
+def stage_many(
+    topic: str,
+    messages: Iterable[tuple[Mapping[str, Any], str]],
+    *,
+    available_at: datetime | None = None,
+) -> None:
+    """Stage several messages (payload, request id) of one topic in one statement."""
+    assert transaction.get_connection().in_atomic_block, "stage() belongs into the transaction of its cause"
+    queue, actor = settings.MESSAGE_ROUTES[topic]
+    when = {} if available_at is None else {"available_at": available_at}
+    OutboxMessage.objects.bulk_create(
+        OutboxMessage(queue=queue, actor=actor, payload=dict(payload), request_id=request_id, **when)
+        for payload, request_id in messages
+    )

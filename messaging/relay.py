@@ -1,0 +1,105 @@
+"""Step 2: from the outbox to the broker. At least once, in batches; several relays share the work.
+
+Rows are locked with SKIP LOCKED, published with confirms, and deleted by id only when confirmed, all in
+one transaction: the one place where network happens inside a transaction, bounded by the publisher's
+deadline. A crash in between publishes again, which the actors bear.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event
+from typing import Any, Final
+
+import structlog
+from django.db import Error, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from dramatiq import Message
+
+from messaging import heartbeats
+from messaging.failpoints import failpoint
+from messaging.models import OutboxMessage
+from messaging.periodic import PeriodicJobs
+from messaging.publisher import BrokerUnavailable, Publisher
+
+log = structlog.get_logger(__name__)
+
+#: Rows per transaction. More gain nothing in throughput and hold the locks longer.
+BATCH: Final = 500
+#: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
+POLL_INTERVAL: Final = 0.02
+#: Waits (s) while RabbitMQ or PostgreSQL is away.
+TROUBLE_INTERVAL: Final = 0.5
+#: A refused message waits this long, so that a missing queue is not hammered.
+REFUSED_DELAY: Final = timedelta(seconds=2)
+
+
+@dataclass(slots=True)
+class Relay:
+    """Moves messages from the outbox to the publisher until it is told to stop."""
+
+    publisher: Publisher
+    jobs: PeriodicJobs = field(default_factory=PeriodicJobs)
+    trouble: str = ""
+
+    def run(self, stopping: Event) -> None:
+        """Relay, run the periodic jobs and show signs of life until `stopping` is set."""
+        pulse = heartbeats.Pulse("relay")
+        while not stopping.is_set():
+            pulse.beat(note=self.trouble)
+            self.jobs.run_due()
+            if not self.try_once():
+                self.publisher.pump(TROUBLE_INTERVAL if self.trouble else POLL_INTERVAL)
+        self.publisher.close()
+        pulse.stop()
+
+    def try_once(self) -> int:
+        """`run_once`, with trouble at either end told once, when it begins, and again when it is over."""
+        trouble, moved = "", 0
+        try:
+            self.publisher.ensure_connected()
+            moved = run_once(self.publisher)
+        except BrokerUnavailable as error:
+            trouble = f"RabbitMQ: {error}"
+        except Error as error:
+            trouble = f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            connection.close()
+        if trouble != self.trouble:
+            log.warning("relay_troubled", trouble=trouble) if trouble else log.info("relay_recovered")
+            self.trouble = trouble
+        return moved
+
+
+@transaction.atomic(durable=True)
+def run_once(publisher: Publisher, *, batch: int = BATCH) -> int:
+    """Publish one batch of due messages and delete what was confirmed; returns how many rows were taken."""
+    rows = list(
+        OutboxMessage.objects.filter(available_at__lte=Now())
+        .order_by("available_at", "id")
+        .select_for_update(skip_locked=True)[:batch]
+    )
+    if not rows:
+        return 0
+    published = publisher.publish([to_message(row) for row in rows])
+    failpoint("relay.published")
+    confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
+    OutboxMessage.objects.filter(id__in=confirmed).delete()
+    if published.refused:
+        OutboxMessage.objects.filter(message_id__in=published.refused).update(
+            available_at=Now() + REFUSED_DELAY, returns=F("returns") + 1
+        )
+    return len(rows)
+
+
+def to_message(row: OutboxMessage) -> Message[Any]:
+    """The Dramatiq message of an outbox row."""
+    return Message(
+        queue_name=row.queue,
+        actor_name=row.actor,
+        args=(),
+        kwargs=row.payload,
+        options={**row.options, "request_id": row.request_id},
+        message_id=str(row.message_id),
+        message_timestamp=int(time.time() * 1000),
+    )

@@ -1,0 +1,96 @@
+"""Payments in the admin: to look at, never to edit."""
+
+from typing import ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from messaging.look_only import LookOnly
+from payments.declines import advice_for
+from payments.models import Attempt, Payment, PaymentEvent
+from payments.money import to_major_units
+
+
+class AttemptInline(LookOnly, admin.TabularInline[Attempt, Payment]):
+    """Each call to the gateway, in order."""
+
+    model = Attempt
+    ordering = ("id",)
+    fields = ("kind", "outcome", "code", "detail", "gateway_reference", "started_at", "took", "gateway_key")
+    readonly_fields = ("took",)
+
+    @admin.display(description="took")
+    def took(self, attempt: Attempt) -> str:
+        """From the claim to the recorded answer."""
+        if attempt.finished_at is None:
+            return "in flight"
+        return f"{(attempt.finished_at - attempt.started_at).total_seconds() * 1000:.0f} ms"
+
+
+class EventInline(LookOnly, admin.TabularInline[PaymentEvent, Payment]):
+    """Each change of state, in order."""
+
+    model = PaymentEvent
+    ordering = ("version",)
+    fields = ("version", "type", "created_at", "id")
+
+
+@admin.register(Payment)
+class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
+    """The list of payments and the story of one."""
+
+    list_display = ("short_id", "state", "money", "order_id", "user_id", "error_code", "mode", "merchant", "created_at")
+    list_filter = ("status", "mode", "needs_review", "error_code", "currency", "gateway", "merchant")
+    list_select_related = ("merchant",)
+    search_fields = ("=id", "=order_id", "=user_id", "=gateway_reference", "=idempotency_keys__key", "=request_id")
+    search_help_text = "A whole id, order, user, gateway reference, idempotency key or request id."
+    ordering = ("-id",)
+    show_full_result_count = False
+    list_per_page = 50
+    inlines: ClassVar = [AttemptInline, EventInline]
+    fieldsets = (
+        (None, {"fields": ("id", "state", "what_now", "money", "captured", "merchant", "mode")}),
+        ("Asked for", {"fields": ("order_id", "user_id", "description", "metadata", "payment_method", "webhook_url", "request_id", "keys", "created_at")}),
+        ("At the gateway", {"fields": ("gateway", "gateway_reference", "charge_attempts", "retries", "lookups", "next_attempt_at", "finished_at")}),
+        ("Guards", {"classes": ("collapse",), "fields": ("holds_order", "needs_review", "fence", "lease_expires_at", "revive_at", "revivals", "version")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
+        """All payments: the admin is for platform staff."""
+        return super().get_queryset(request).select_related("merchant")
+
+    @admin.display(description="payment", ordering="id")
+    def short_id(self, payment: Payment) -> str:
+        """Enough of the id to tell payments apart on a page; the end is the random part."""
+        return f"…{str(payment.pk)[-12:]}"
+
+    @admin.display(description="status", ordering="status")
+    def state(self, payment: Payment) -> SafeString:
+        """The status as a badge; its colour only repeats the word."""
+        return format_html('<span class="state state-{}">{}</span>', payment.status, payment.get_status_display())
+
+    @admin.display(description="amount", ordering="amount")
+    def money(self, payment: Payment) -> str:
+        """In major units."""
+        return f"{to_major_units(payment.amount, payment.currency)} {payment.currency}"
+
+    @admin.display(description="captured")
+    def captured(self, payment: Payment) -> str:
+        """In major units."""
+        return f"{to_major_units(payment.amount_captured, payment.currency)} {payment.currency}"
+
+    @admin.display(description="idempotency key")
+    def keys(self, payment: Payment) -> str:
+        """The key the payment was created under, while it is kept."""
+        return ", ".join(payment.idempotency_keys.values_list("key", flat=True)) or "-"
+
+    @admin.display(description="what happened")
+    def what_now(self, payment: Payment) -> str:
+        """In plain words, for the one who must answer the phone."""
+        if not payment.error_code:
+            return "Nothing went wrong."
+        reason = " / ".join(filter(None, [payment.error_code, payment.decline_code, payment.error_detail]))
+        return f"{reason}. {advice_for(payment.error_code, payment.decline_code)}"

@@ -1,0 +1,25 @@
+"""The names of what can happen to a payment. Other rooms react to these; this module imports nothing of ours."""
+
+from enum import StrEnum
+from typing import Final
+
+#: The version of the snapshot's shape, in every snapshot as `schema`. Grows when a field changes its meaning.
+SNAPSHOT_SCHEMA: Final = 1
+
+
+class EventType(StrEnum):
+    """One per state that a payment can enter, and one for what people must look at."""
+
+    CREATED = "payment.created"
+    PROCESSING = "payment.processing"
+    UNKNOWN = "payment.unknown"
+    AUTHORIZED = "payment.authorized"
+    SUCCEEDED = "payment.succeeded"
+    FAILED = "payment.failed"
+    CANCELED = "payment.canceled"
+    NEEDS_REVIEW = "payment.needs_review"
+
+
+def entered(status: str) -> EventType:
+    """The event of entering a state; a payment that returns to `pending` is `payment.created` no second time."""
+    return EventType.CREATED if status == "pending" else EventType(f"payment.{status}")

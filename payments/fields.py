@@ -1,0 +1,82 @@
+"""Serializer fields for money, codes and free text, with errors that say the mend."""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar, Final
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from payments.money import EXPONENTS
+
+#: Plain decimal notation. A comma, a sign, an exponent or a currency symbol in a string is a guess too many.
+DECIMAL: Final = re.compile(r"\d{1,20}(\.\d{1,20})?")
+#: 13 to 19 digits that are not part of a longer number, in one run or in groups as on a card.
+CARD_LIKE: Final = re.compile(r"(?<!\d)(?<!\d[ -])\d(?:[ -]?\d){12,18}(?![ -]?\d)")
+
+
+@extend_schema_field({"oneOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "number"}], "example": "10.00"})
+class AmountField(serializers.Field[Decimal, Any, str, Any]):
+    """A decimal amount in major units, as a string or a JSON number, read exactly."""
+
+    default_error_messages: ClassVar = {
+        "invalid": 'An amount is a decimal number such as 10.00 or "10.00".',
+    }
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        """The exact amount; its range and decimals depend on the currency and are checked with it."""
+        if isinstance(data, bool) or not isinstance(data, str | int | Decimal):
+            self.fail("invalid")
+        if isinstance(data, str) and not DECIMAL.fullmatch(data):
+            self.fail("invalid")
+        try:
+            return Decimal(data)
+        except (InvalidOperation, ValueError):
+            self.fail("invalid")
+
+    def to_representation(self, value: Decimal) -> str:
+        """The amount as a string."""
+        return str(value)
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class CurrencyField(serializers.CharField):
+    """An ISO 4217 code in capital letters."""
+
+    default_error_messages: ClassVar = {
+        "unknown": "{code} is not a currency that we take; use an ISO 4217 code in capital letters, such as EUR.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        """The code, if payments can be made in it."""
+        code = super().to_internal_value(data)
+        if code not in EXPONENTS:
+            self.fail("unknown", code=code[:10])
+        return code
+
+
+class CardFreeCharField(serializers.CharField):
+    """Text in which no card number is accepted: we must never hold one (PCI DSS 3.2)."""
+
+    default_error_messages: ClassVar = {
+        "card_number": "This looks like a card number. Never send one: send the gateway's token as payment_method.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text, if it holds no card number."""
+        text = super().to_internal_value(data)
+        if has_card_number(text):
+            self.fail("card_number")
+        return text
+
+
+def has_card_number(text: str) -> bool:
+    """Whether a run of 13 to 19 digits in the text passes the Luhn check (ISO/IEC 7812-1)."""
+    return any(passes_luhn(re.sub(r"\D", "", match[0])) for match in CARD_LIKE.finditer(text))
+
+
+def passes_luhn(digits: str) -> bool:
+    """The check digit of card numbers: every second digit from the right doubled, the sum divisible by ten."""
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0

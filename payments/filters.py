@@ -1,0 +1,39 @@
+"""The query parameters of `GET /payments`."""
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+from rest_framework.exceptions import ValidationError
+
+from payments.models import Payment
+from payments.states import Status
+
+
+class PaymentFilter(filters.FilterSet):
+    """Narrow down a merchant's payments. Unknown parameters are refused, not ignored."""
+
+    status = filters.ChoiceFilter(choices=Status.choices)
+    order_id = filters.CharFilter()
+    user_id = filters.CharFilter()
+    currency = filters.CharFilter()
+    created_from = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Payment
+        fields: ClassVar[list[str]] = []
+
+    #: Parameters of paging, which are not ours to refuse.
+    PAGING: ClassVar = frozenset({"cursor", "page_size"})
+
+    def filter_queryset(self, queryset: QuerySet[Payment]) -> Any:
+        """Apply the filters.
+
+        Raises:
+            ValidationError: for a parameter that does not exist; a misspelt filter would show everything.
+        """
+        if unknown := sorted(set(self.data) - set(self.filters) - self.PAGING):
+            message = "There is no such parameter. Known are: " + ", ".join([*self.filters, *sorted(self.PAGING)]) + "."
+            raise ValidationError({name[:100]: message for name in unknown}, code="unknown_parameter")
+        return super().filter_queryset(queryset)

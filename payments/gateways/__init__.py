@@ -1,0 +1,1 @@
+"""The payment gateways, each behind the protocol of `base.py`."""

@@ -1,0 +1,110 @@
+"""The adapter of the sandbox gateway: HTTP and JSON, shaped like the real ones."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from payments.gateways.base import (
+    Approved,
+    ChargeAnswer,
+    ChargeRequest,
+    Declined,
+    LookupAnswer,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
+from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transport
+
+#: HTTP status codes by which the sandbox says, in its own error format, that it did not take the request.
+#: A 409 is not among them: there an earlier request under the same key is still at work.
+REFUSALS: Final = frozenset({400, 401, 403, 404, 422, 429, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxGateway:
+    """Talks to `python -m sandbox`."""
+
+    url: str
+    key_window: timedelta = timedelta(hours=24)
+    grace_period: timedelta = timedelta(seconds=1)
+
+    def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
+        """POST /v1/charges."""
+        try:
+            answer = shared_transport().send(
+                "POST",
+                f"{self.url}/v1/charges",
+                deadline=deadline,
+                headers={"Idempotency-Key": request.key, "X-Request-ID": request.request_id},
+                json={
+                    "payment_id": str(request.payment_id),
+                    "merchant": request.merchant,
+                    "order_id": request.order_id or None,
+                    "amount": request.amount,
+                    "currency": request.currency,
+                    "payment_method": request.payment_method,
+                },
+            )
+        except NotSent as error:
+            return Unavailable(detail=str(error))
+        except NoAnswer as error:
+            return OutcomeUnknown(detail=str(error))
+        return read_answer(answer, request)
+
+    def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
+        """GET /v1/charges?idempotency_key=."""
+        try:
+            answer = shared_transport().send(
+                "GET",
+                f"{self.url}/v1/charges",
+                deadline=deadline,
+                headers={"X-Request-ID": request.request_id},
+                params={"idempotency_key": request.key},
+            )
+        except (NotSent, NoAnswer) as error:
+            return OutcomeUnknown(detail=str(error))
+        if answer.status_code == 404 and error_of(answer).get("code") == "charge_not_found":
+            return NotFound()
+        return read_answer(answer, request)
+
+
+def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
+    """Sort a whole answer. Only what is well formed and speaks of our charge counts."""
+    error = error_of(answer)
+    if answer.status_code == 200:
+        return read_approval(answer, request)
+    if answer.status_code == 402 and error.get("code") == "declined" and error.get("decline_code"):
+        return Declined(
+            decline_code=str(error["decline_code"])[:50],
+            detail=str(error.get("message", ""))[:500],
+            reference=str(error.get("charge", ""))[:255],
+        )
+    if answer.status_code in REFUSALS and error.get("code"):
+        return Unavailable(detail=f"HTTP {answer.status_code} {error['code']}"[:200])
+    return OutcomeUnknown(detail=f"HTTP {answer.status_code} that says nothing certain")
+
+
+def read_approval(answer: Answer, request: ChargeRequest) -> Approved | OutcomeUnknown:
+    """An approval counts if it is of our payment, amount and currency."""
+    charge = parse(answer.body)
+    said = (charge.get("status"), charge.get("payment_id"), charge.get("amount"), charge.get("currency"))
+    if said != ("approved", str(request.payment_id), request.amount, request.currency) or not charge.get("id"):
+        return OutcomeUnknown(detail="HTTP 200 that does not approve this very charge")
+    return Approved(reference=str(charge["id"])[:255])
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    """The `error` object of an answer, or an empty one."""
+    error = parse(answer.body).get("error")
+    return error if isinstance(error, dict) else {}
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object, or an empty one."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,107 @@
+"""HTTP for gateway adapters, with a *total* deadline and an exact answer to "can it have arrived?".
+
+A read timeout bounds the wait for the next byte, so a server that drips one byte a second holds a caller
+for ever. Here calls run on an event loop in a thread of its own, where one timer bounds everything from
+name resolution to the last byte.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import httpx2
+
+#: A gateway's answer is a few hundred bytes; one that never ends is cut off here.
+MAX_ANSWER_BYTES: Final = 256 * 1024
+#: Seconds to reach the gateway. Running out of it proves that nothing was sent.
+CONNECT_TIMEOUT: Final = 5.0
+#: Connections kept per process; above the number of threads, so that no call waits for one.
+MAX_CONNECTIONS: Final = 200
+
+
+class NotSent(Exception):
+    """No byte of the request left this machine."""
+
+
+class NoAnswer(Exception):
+    """The request may have arrived, and no whole answer came back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status code and body of a whole answer."""
+
+    status_code: int
+    body: bytes
+
+
+class Transport:
+    """Sends requests from any thread; one per process."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._client = httpx2.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=50),
+        )
+        threading.Thread(target=self._loop.run_forever, name="gateway-io", daemon=True).start()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        deadline: float,
+        headers: Mapping[str, str],
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and read its whole answer within `deadline` seconds.
+
+        Raises:
+            NotSent: connecting failed; nothing can have arrived.
+            NoAnswer: anything else than a whole answer in time.
+        """
+        request = self._client.build_request(method, url, headers=dict(headers), json=json, params=params)
+        return asyncio.run_coroutine_threadsafe(self._exchange(request, deadline), self._loop).result()
+
+    async def _exchange(self, request: httpx2.Request, deadline: float) -> Answer:
+        try:
+            async with asyncio.timeout(deadline):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return Answer(response.status_code, await read_capped(response))
+                finally:
+                    await response.aclose()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:
+            raise NotSent(describe(error)) from error
+        except TimeoutError as error:
+            raise NoAnswer(f"no whole answer within {deadline:g} s") from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise NoAnswer(describe(error)) from error
+
+
+async def read_capped(response: httpx2.Response) -> bytes:
+    """The body, as long as it is of a sane size."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise NoAnswer(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
+
+
+def describe(error: Exception) -> str:
+    """The kind of error and its message, short."""
+    return f"{type(error).__name__}: {error}"[:200].rstrip(": ")
+
+
+@cache
+def shared_transport() -> Transport:
+    """This process's transport, made at its first use, so that it is never carried across a fork."""
+    return Transport()

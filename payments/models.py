@@ -1,0 +1,218 @@
+"""The tables of the money. What must never be false stands here as a constraint or a trigger, first of all.
+
+Status is written by `payments.transitions` alone.
+"""
+
+from typing import ClassVar
+
+import pgtrigger
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from merchants.models import Merchant, Mode
+from payments.ids import uuid7
+from payments.states import FINAL, HOLDING, IN_WORK, LEGAL_MOVES, AttemptKind, Outcome, Status
+
+
+class Payment(models.Model):
+    """One wish to be paid. Amounts are integers in minor units of the currency."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="payments")
+    mode = models.CharField(max_length=4, choices=Mode.choices)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    version = models.PositiveIntegerField(default=1, help_text="Grows with every event; orders them.")
+
+    amount = models.BigIntegerField(help_text="Minor units.")
+    currency = models.CharField(max_length=3)
+    amount_captured = models.BigIntegerField(default=0)
+    amount_refunded = models.BigIntegerField(default=0)
+    order_id = models.CharField(max_length=255, blank=True)
+    user_id = models.CharField(max_length=255, blank=True, help_text="The payer, in the merchant's own system.")
+    description = models.CharField(max_length=1000, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    payment_method = models.CharField(max_length=255, help_text="The gateway's token; never a card number.")
+    webhook_url = models.URLField(max_length=500, blank=True)
+    request_id = models.CharField(max_length=128, blank=True)
+
+    gateway = models.CharField(max_length=30)
+    gateway_reference = models.CharField(max_length=255, blank=True, help_text="The charge's id at the gateway.")
+    key_number = models.PositiveIntegerField(default=1, help_text="The n of the gateway's idempotency key.")
+    holds_order = models.BooleanField(default=True, help_text="No other payment of its order may be made.")
+    needs_review = models.BooleanField(default=False)
+
+    fence = models.PositiveIntegerField(
+        default=0, help_text="Grows with every claim; an answer that carries an older one comes too late."
+    )
+    lease_expires_at = models.DateTimeField(null=True, blank=True, help_text="Until then one worker holds it.")
+    charge_attempts = models.PositiveIntegerField(default=0, help_text="Charges sent to the gateway, or about to be.")
+    retries = models.PositiveIntegerField(default=0, help_text="Answers that proved nothing was taken.")
+    lookups = models.PositiveIntegerField(default=0, help_text="Look-ups that proved nothing.")
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    revive_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the rescue stages it again, if nothing moved by then."
+    )
+    revivals = models.PositiveIntegerField(default=0)
+
+    error_code = models.CharField(max_length=50, blank=True)
+    decline_code = models.CharField(max_length=50, blank=True)
+    error_detail = models.CharField(max_length=500, blank=True)
+
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            # GET /payments: one merchant's, newest first; ids are time-ordered.
+            models.Index(fields=["merchant", "mode", "-id"], name="payment_newest"),
+            # GET /payments?user_id=
+            models.Index(fields=["merchant", "mode", "user_id", "-id"], name="payment_by_user", condition=~Q(user_id="")),
+            # GET /payments?order_id=, and the holder of an order after a conflict.
+            models.Index(
+                fields=["merchant", "mode", "order_id", "-id"], name="payment_by_order", condition=~Q(order_id="")
+            ),
+            # The rescue's poll. Only what is in work is in the index, so it stays small at any age of the table.
+            models.Index(fields=["revive_at"], name="payment_revive", condition=Q(revive_at__isnull=False)),
+            # The count of unknown payments in health and metrics.
+            models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["merchant", "mode", "order_id"],
+                condition=Q(holds_order=True) & ~Q(order_id=""),
+                name="one_payment_holds_an_order",
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="payment_status_known"),
+            models.CheckConstraint(condition=Q(mode__in=Mode.values), name="payment_mode_known"),
+            models.CheckConstraint(condition=Q(amount__gt=0), name="payment_amount_positive"),
+            models.CheckConstraint(
+                condition=Q(amount_captured__gte=0, amount_captured__lte=models.F("amount")),
+                name="payment_captured_within_amount",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount_refunded__gte=0, amount_refunded__lte=models.F("amount_captured")),
+                name="payment_refunded_within_captured",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.SUCCEEDED) | Q(amount_captured__gt=0), name="payment_succeeded_has_captured"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=sorted(HOLDING)) | Q(holds_order=True), name="payment_holds_its_order"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=sorted(FINAL), finished_at__isnull=False)
+                | (~Q(status__in=sorted(FINAL)) & Q(finished_at__isnull=True)),
+                name="payment_finished_iff_final",
+            ),
+            # Nothing can get stuck: what is in work has a time at which the rescue looks at it, and an unknown
+            # outcome is looked up again until people are asked.
+            models.CheckConstraint(
+                condition=~Q(status__in=sorted(IN_WORK)) | Q(revive_at__isnull=False), name="payment_in_work_is_rescued"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.UNKNOWN) | Q(revive_at__isnull=False) | Q(needs_review=True),
+                name="payment_unknown_is_looked_up",
+            ),
+            models.CheckConstraint(
+                condition=Q(lease_expires_at__isnull=True)
+                | Q(status__in=[Status.PROCESSING, Status.UNKNOWN, Status.AUTHORIZED]),
+                name="payment_lease_only_in_work",
+            ),
+        ]
+        triggers: ClassVar = [
+            pgtrigger.FSM(
+                name="legal_moves",
+                field="status",
+                transitions=sorted((source.value, to.value) for source, moves in LEGAL_MOVES.items() for to in moves),
+            ),
+            pgtrigger.Protect(
+                name="fence_never_falls",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(new__fence__lt=pgtrigger.F("old__fence")),
+            ),
+            pgtrigger.ReadOnly(
+                name="what_was_asked_stays", fields=["merchant", "mode", "amount", "currency", "order_id", "created_at"]
+            ),
+            pgtrigger.Protect(name="payments_are_kept", operation=pgtrigger.Delete),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    """One call to the gateway, written before a byte is sent and completed with whatever came back."""
+
+    id = models.BigAutoField(primary_key=True)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="attempts")
+    kind = models.CharField(max_length=10, choices=AttemptKind.choices)
+    gateway_key = models.CharField(max_length=100, help_text="The idempotency key the gateway sees.")
+    fence = models.PositiveIntegerField()
+    outcome = models.CharField(max_length=12, choices=Outcome.choices, blank=True)
+    code = models.CharField(max_length=50, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+    gateway_reference = models.CharField(max_length=255, blank=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["payment"], condition=Q(finished_at__isnull=True), name="one_unfinished_attempt"
+            ),
+            models.UniqueConstraint(fields=["payment", "fence"], name="one_attempt_per_fence"),
+            models.CheckConstraint(
+                condition=Q(outcome="", finished_at__isnull=True) | (~Q(outcome="") & Q(finished_at__isnull=False)),
+                name="attempt_finished_iff_outcome",
+            ),
+        ]
+        triggers: ClassVar = [pgtrigger.Protect(name="attempts_are_kept", operation=pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.gateway_key} {self.outcome or 'in flight'}"
+
+
+class PaymentEvent(models.Model):
+    """What happened to a payment, with the payment as it was right after. Append-only."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="events")
+    type = models.CharField(max_length=50)
+    version = models.PositiveIntegerField(help_text="The payment's version that this event made.")
+    snapshot = models.JSONField()
+    request_id = models.CharField(max_length=128, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["payment", "version"], name="one_event_per_version"),
+        ]
+        triggers: ClassVar = [
+            pgtrigger.Protect(name="events_are_kept", operation=pgtrigger.Update | pgtrigger.Delete),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.payment_id}"
+
+
+class IdempotencyKey(models.Model):
+    """A request that was carried out, and its answer, byte for byte, for whoever asks again."""
+
+    id = models.BigAutoField(primary_key=True)
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.BinaryField(max_length=32)
+    status_code = models.PositiveSmallIntegerField()
+    body = models.TextField()
+    location = models.CharField(max_length=255)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="idempotency_keys")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["merchant", "key"], name="one_request_per_idempotency_key"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,57 @@
+"""Money: integers in minor units, and the ISO 4217 table that says how many decimals a currency has."""
+
+from decimal import Decimal
+from typing import Final
+
+#: Decimals by currency, ISO 4217 list one, published by SIX. https://www.six-group.com/en/products-services/financial-information/data-standards.html
+#: Funds codes, metals and testing codes are left out: nobody is charged in them.
+EXPONENTS: Final[dict[str, int]] = {
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys(
+        (
+            "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY "
+            "COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF "
+            "IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR "
+            "MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG "
+            "SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES "
+            "WST XCD XCG YER ZAR ZMW ZWG"
+        ).split(),
+        2,
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+}
+
+#: Twelve digits: what the amount field of a card message carries (ISO 8583, field 4).
+MAX_MINOR_UNITS: Final = 999_999_999_999
+
+
+class TooManyDecimals(ValueError):
+    """The amount has more decimals than its currency."""
+
+
+class OutOfRange(ValueError):
+    """The amount is not above zero, or has more digits than a card message carries."""
+
+
+def to_minor_units(amount: Decimal, currency: str) -> int:
+    """Exact minor units of an amount in major units; trailing zeros do not count as decimals.
+
+    Raises:
+        TooManyDecimals, OutOfRange: see there.
+    """
+    exponent = EXPONENTS[currency]
+    # The range first: scaling 1e999999 would fill the memory.
+    if not amount.is_finite() or amount <= 0 or amount.adjusted() + exponent >= len(str(MAX_MINOR_UNITS)):
+        raise OutOfRange
+    if amount.adjusted() < -exponent:
+        raise TooManyDecimals
+    scaled = amount.scaleb(exponent)
+    minor = int(scaled)
+    if scaled != minor:
+        raise TooManyDecimals
+    return minor
+
+
+def to_major_units(minor: int, currency: str) -> str:
+    """The amount as people write it, with all decimals of its currency: `10.00`, `1000` for JPY."""
+    return str(Decimal(minor).scaleb(-EXPONENTS[currency]).quantize(Decimal(1).scaleb(-EXPONENTS[currency])))

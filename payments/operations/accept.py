@@ -1,0 +1,134 @@
+"""Step 1: accept. The idempotency key, the payment, its first event and the message are one commit."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import IntegrityError, OperationalError, transaction
+from psycopg import errors as postgres
+
+from merchants.models import Merchant, Mode
+from messaging import outbox
+from payments import idempotency, transitions
+from payments.errors import (
+    IdempotencyKeyInUse,
+    NoGateway,
+    OrderAlreadyPaid,
+    OrderConflict,
+    OrderPaymentActive,
+    PaymentMethodRequired,
+)
+from payments.gateways import registry
+from payments.idempotency import Answer
+from payments.models import Payment
+from payments.reads import path_of, payments_of, represent
+from payments.states import Status
+
+#: What a test payment is paid with when it names nothing.
+DEFAULT_TEST_METHOD: Final = "pm_ok"
+#: How often an order's holder may vanish between the conflict and our look at it before we ask the caller
+#: to come again. Once happens when it fails at that moment; more is a storm.
+MAX_RACES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRequest:
+    """A valid wish to be paid; `amount` is in minor units."""
+
+    amount: int
+    currency: str
+    order_id: str = ""
+    user_id: str = ""
+    description: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    payment_method: str = ""
+    webhook_url: str = ""
+
+
+def accept_payment(
+    *, merchant: Merchant, mode: Mode, idempotency_key: str, request: PaymentRequest, request_id: str, now: datetime
+) -> Answer:
+    """Accept a payment, or repeat the answer of the request that first used the key.
+
+    Raises:
+        NoGateway, PaymentMethodRequired: the request cannot be carried out in this mode.
+        IdempotencyKeyReused: the key belongs to another request.
+        IdempotencyKeyInUse: the first request under the key did not finish in time; nothing was done.
+        OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
+    """
+    print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **asdict(request)})
+    payment = build_payment(merchant=merchant, mode=mode, request=request, request_id=request_id, now=now)
+    for _ in range(MAX_RACES):
+        try:
+            return insert_or_replay(payment, key=idempotency_key, print_=print_)
+        except OperationalError as error:
+            if isinstance(error.__cause__, postgres.LockNotAvailable):
+                raise IdempotencyKeyInUse from error
+            raise
+        except IntegrityError as error:
+            if not breaks_order_rule(error):
+                raise
+        if conflict := find_order_conflict(payment):
+            raise conflict
+    raise IdempotencyKeyInUse
+
+
+def build_payment(
+    *, merchant: Merchant, mode: Mode, request: PaymentRequest, request_id: str, now: datetime
+) -> Payment:
+    """The payment as it will be inserted; nothing is written yet."""
+    gateway = registry.name_for(mode)
+    if gateway is None:
+        raise NoGateway
+    if mode == Mode.LIVE and not request.payment_method:
+        raise PaymentMethodRequired
+    return Payment(
+        merchant=merchant,
+        mode=mode,
+        gateway=gateway,
+        amount=request.amount,
+        currency=request.currency,
+        order_id=request.order_id,
+        user_id=request.user_id,
+        description=request.description,
+        metadata=request.metadata,
+        payment_method=request.payment_method or DEFAULT_TEST_METHOD,
+        webhook_url=request.webhook_url,
+        request_id=request_id,
+        created_at=now,
+        revive_at=now + timedelta(seconds=settings.REVIVE_AFTER),
+    )
+
+
+@transaction.atomic(durable=True)
+def insert_or_replay(payment: Payment, *, key: str, print_: bytes) -> Answer:
+    """The one transaction. A twin waits at the key until the first commits, and then replays."""
+    body = json.dumps(represent(payment), ensure_ascii=False, separators=(",", ":"))
+    answer = Answer(status_code=202, body=body, location=path_of(payment))
+    if not idempotency.claim(merchant=payment.merchant, key=key, print_=print_, answer=answer, payment=payment):
+        replayed = idempotency.replay(merchant=payment.merchant, key=key, print_=print_)
+        if replayed is None:  # pruned between the two statements
+            raise IdempotencyKeyInUse
+        return replayed
+    transitions.begin(payment)
+    outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)
+    return answer
+
+
+def breaks_order_rule(error: IntegrityError) -> bool:
+    """Whether an insert failed because another payment holds the order."""
+    cause = error.__cause__
+    return isinstance(cause, postgres.UniqueViolation) and cause.diag.constraint_name == "one_payment_holds_an_order"
+
+
+def find_order_conflict(payment: Payment) -> OrderConflict | None:
+    """The refusal that names the payment that holds the order, or None when it has just let go of it."""
+    holder = (
+        payments_of(payment.merchant, Mode(payment.mode)).filter(order_id=payment.order_id, holds_order=True).first()
+    )
+    if holder is None:
+        return None
+    refusal = OrderAlreadyPaid if holder.status == Status.SUCCEEDED else OrderPaymentActive
+    return refusal(holder.pk)

@@ -1,0 +1,55 @@
+"""Steps 3 to 5: claim, call, settle. Two short transactions, and the call to the gateway between them."""
+
+import time
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+
+from messaging.failpoints import failpoint
+from payments.gateways.base import LookupAnswer
+from payments.operations.claims import Claim, claim_payment
+from payments.operations.settle import settle
+from payments.states import AttemptKind
+
+log = structlog.get_logger(__name__)
+
+
+def process_payment(*, payment_id: UUID) -> None:
+    """Bring one payment as far as it can go now. Harmless at any time and any number of times.
+
+    Expected outcomes, good or bad, are recorded and return normally; only defects and an unreachable
+    database raise.
+    """
+    claim = claim_payment(payment_id)
+    while claim is not None:
+        failpoint("charge.claimed")
+        answer = call_gateway(claim)
+        if answer is None:
+            return
+        failpoint("charge.answered")
+        claim = settle(claim, answer)
+        failpoint("charge.settled")
+
+
+def call_gateway(claim: Claim) -> LookupAnswer | None:
+    """Ask the gateway, outside any transaction; None when too little of the lease is left to ask safely."""
+    assert not transaction.get_connection().in_atomic_block, "no network inside a transaction"
+    deadline = claim.gateway.deadline
+    left = claim.lease_ends - time.monotonic()
+    if left < deadline:
+        log.warning("lease_too_short_to_call", payment_id=str(claim.request.payment_id), seconds_left=left)
+        return None
+    adapter = claim.gateway.adapter
+    call = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
+    began = time.monotonic()
+    answer = call(claim.request, deadline=deadline)
+    log.info(
+        "gateway_answered",
+        payment_id=str(claim.request.payment_id),
+        gateway=claim.gateway.name,
+        call=claim.kind,
+        answer=type(answer).__name__,
+        milliseconds=round((time.monotonic() - began) * 1000),
+    )
+    return answer

@@ -1,0 +1,154 @@
+"""The only map from errors to HTTP: everything that goes wrong becomes `application/problem+json` (RFC 9457)."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import Error
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from payments import errors
+from payments.errors import OrderConflict, Refused
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+#: Refusals of ours -> status code and title.
+REFUSALS: Final[dict[type[Refused], tuple[int, str]]] = {
+    errors.IdempotencyKeyMissing: (400, "Idempotency key missing"),
+    errors.IdempotencyKeyInvalid: (400, "Idempotency key malformed"),
+    errors.IdempotencyKeyMismatch: (400, "Two different idempotency keys"),
+    errors.PaymentMethodRequired: (400, "Payment method required"),
+    errors.IdempotencyKeyInUse: (409, "Request under way"),
+    errors.OrderPaymentActive: (409, "Order has a payment under way"),
+    errors.OrderAlreadyPaid: (409, "Order already paid"),
+    errors.IdempotencyKeyReused: (422, "Idempotency key used for another request"),
+    errors.NoGateway: (503, "No live gateway"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: its title, and the mend that its page explains."""
+
+    title: str
+    mend: str
+
+
+#: What the framework raises, by status code -> our code for it, title and mend.
+GENERAL: Final[dict[int, tuple[str, Kind]]] = {
+    400: ("invalid_request", Kind("Invalid request", "Mend what `errors` names, one entry for each fault, and send again. Nothing was stored.")),
+    401: ("unauthenticated", Kind("Not authenticated", "Send an API key or a valid access token as `Authorization: Bearer …`.")),
+    403: ("forbidden", Kind("Not allowed", "Use a credential that has the scope for this request.")),
+    404: ("not_found", Kind("Not found", "Check the address and the id; test and live objects, and other merchants' objects, do not meet.")),
+    405: ("method_not_allowed", Kind("Method not allowed", "See the API documentation for the methods of this address.")),
+    406: ("not_acceptable", Kind("Not acceptable", "Answers are JSON: send `Accept: application/json`.")),
+    413: ("body_too_large", Kind("Request body too large", "Send less; a payment never needs more than a few kilobytes.")),
+    415: ("unsupported_media_type", Kind("Unsupported media type", "Send JSON with `Content-Type: application/json`.")),
+    429: ("rate_limited", Kind("Too many requests", "Wait as long as `Retry-After` says, then go on more slowly.")),
+    500: ("internal_error", Kind("Internal error", "Send the same request again with the same idempotency key; if it stays, tell support the `request_id`.")),
+    503: ("temporarily_unavailable", Kind("Temporarily unavailable", "Send the same request again with the same idempotency key in a few seconds.")),
+}
+
+#: Every code that a problem can carry -> what its page says.
+CATALOGUE: Final[dict[str, Kind]] = {
+    **dict(GENERAL.values()),
+    **{refusal.code: Kind(title, " ".join((refusal.__doc__ or "").split())) for refusal, (_, title) in REFUSALS.items()},
+}
+
+RETRYABLE_STATUS: Final = frozenset({429, 500, 503})
+
+
+class RefusedException(exceptions.APIException):
+    """A refusal of ours in the clothes that the framework expects."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(refusal.detail, code=refusal.code)
+        self.refusal = refusal
+        self.status_code = REFUSALS[type(refusal)][0]
+        self.wait = 1 if refusal.retryable else None
+
+
+class Unavailable(exceptions.APIException):
+    """The database does not answer."""
+
+    status_code = 503
+    default_detail = "The service cannot reach its database."
+    wait = 1
+
+
+class ProblemHandler(ExceptionHandler):
+    """Turns any exception of a view into a response."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        """Dress refusals and an unreachable database for the framework."""
+        if isinstance(exc, Refused):
+            return RefusedException(exc)
+        if isinstance(exc, Error) and is_outage(exc):
+            return Unavailable()
+        return super().convert_known_exceptions(exc)
+
+    def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
+        """The problem, under its own media type."""
+        return Response(data, status=exc.status_code, headers=self.get_headers(exc), content_type=CONTENT_TYPE)
+
+
+class ProblemFormatter(ExceptionFormatter):
+    """Writes the body of a problem."""
+
+    def run(self) -> dict[str, Any]:
+        """The members of RFC 9457 and ours."""
+        request = self.context["request"]
+        http_request = request._request if request is not None else None
+        refusal = self.exc.refusal if isinstance(self.exc, RefusedException) else None
+        listed = [] if refusal else [self.describe(error) for error in self.get_errors()]
+        detail = refusal.detail if refusal else " ".join(dict.fromkeys(item["detail"] for item in listed))
+        return problem(
+            http_request,
+            status=self.exc.status_code,
+            detail=detail,
+            refusal=refusal,
+            listed=listed if isinstance(self.exc, exceptions.ValidationError) else [],
+        )
+
+    def describe(self, error: Any) -> dict[str, str]:
+        """One fault, with where it is: in the body, or in the query."""
+        where: dict[str, str] = {}
+        if isinstance(self.exc, exceptions.ValidationError):
+            request = self.context["request"]
+            in_query = request is not None and request.method in {"GET", "HEAD"}
+            name = "" if error.attr in (None, "non_field_errors") else error.attr
+            where = {"parameter": name} if in_query else {"pointer": "".join(f"/{part}" for part in name.split(".") if part)}
+        return {**where, "code": error.code, "detail": str(error.detail)}
+
+
+def problem(
+    request: Any,
+    *,
+    status: int,
+    detail: str,
+    refusal: Refused | None = None,
+    listed: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """The members of a problem."""
+    code, kind = GENERAL.get(status, GENERAL[500 if status >= 500 else 400])
+    if refusal is not None:
+        code, kind = refusal.code, CATALOGUE[refusal.code]
+    return {
+        "type": request.build_absolute_uri(f"/problems/{code}") if request is not None else "about:blank",
+        "title": kind.title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path if request is not None else "",
+        "code": code,
+        "errors": listed or [],
+        "retryable": refusal.retryable if refusal else status in RETRYABLE_STATUS,
+        "payment_id": str(refusal.payment_id) if isinstance(refusal, OrderConflict) else None,
+        "request_id": request.META.get("HTTP_X_REQUEST_ID", "") if request is not None else "",
+    }
+
+
+def is_outage(error: Error) -> bool:
+    """Whether a database error says that the database is away, and not that we asked nonsense."""
+    return type(error).__name__ in {"OperationalError", "InterfaceError"}

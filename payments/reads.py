@@ -1,0 +1,96 @@
+"""What may be known about payments: their public shape, and the questions other rooms ask."""
+
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from django.db.models import QuerySet
+
+from merchants.models import Merchant, Mode
+from payments.declines import advice_for
+from payments.models import Payment
+from payments.money import to_major_units
+
+
+class LastError(TypedDict):
+    """Why a payment failed, or what its last attempt met."""
+
+    code: str
+    decline_code: str | None
+    advice: str
+    detail: str
+
+
+class PaymentView(TypedDict):
+    """A payment as the API, its events and its acceptance snapshot show it. Amounts are in major units."""
+
+    id: str
+    object: str
+    mode: str
+    status: str
+    amount: str
+    currency: str
+    amount_captured: str
+    amount_refunded: str
+    order_id: str | None
+    user_id: str | None
+    description: str | None
+    metadata: dict[str, str]
+    payment_method: str
+    attempts: int
+    next_attempt_at: str | None
+    last_error: LastError | None
+    created_at: str
+    finished_at: str | None
+    links: dict[str, str]
+
+
+def path_of(payment: Payment) -> str:
+    """Where the payment's current state is to be had."""
+    return f"/api/v1/payments/{payment.id}"
+
+
+def represent(payment: Payment) -> PaymentView:
+    """The public shape of a payment."""
+    return {
+        "id": str(payment.id),
+        "object": "payment",
+        "mode": payment.mode,
+        "status": payment.status,
+        "amount": to_major_units(payment.amount, payment.currency),
+        "currency": payment.currency,
+        "amount_captured": to_major_units(payment.amount_captured, payment.currency),
+        "amount_refunded": to_major_units(payment.amount_refunded, payment.currency),
+        "order_id": payment.order_id or None,
+        "user_id": payment.user_id or None,
+        "description": payment.description or None,
+        "metadata": payment.metadata,
+        "payment_method": payment.payment_method,
+        "attempts": payment.charge_attempts,
+        "next_attempt_at": payment.next_attempt_at and timestamp(payment.next_attempt_at),
+        "last_error": last_error(payment),
+        "created_at": timestamp(payment.created_at),
+        "finished_at": payment.finished_at and timestamp(payment.finished_at),
+        "links": {"self": path_of(payment)},
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def last_error(payment: Payment) -> LastError | None:
+    """What went wrong last, with advice in plain words."""
+    if not payment.error_code:
+        return None
+    return {
+        "code": payment.error_code,
+        "decline_code": payment.decline_code or None,
+        "advice": advice_for(payment.error_code, payment.decline_code),
+        "detail": payment.error_detail,
+    }
+
+
+def payments_of(merchant: Merchant, mode: Mode) -> QuerySet[Payment]:
+    """All payments that a caller may see: those of its merchant, in its mode."""
+    return Payment.objects.filter(merchant=merchant, mode=mode)

@@ -1,0 +1,153 @@
+"""What clients send, checked; and what they get, described for the API's documentation."""
+
+from typing import Any, Final
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
+from rest_framework import serializers
+
+from merchants.models import Mode
+from payments.fields import AmountField, CardFreeCharField, CurrencyField
+from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
+from payments.operations import PaymentRequest
+from payments.states import Status
+
+MAX_METADATA_PAIRS: Final = 50
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(name, value={"amount": "10.00", "currency": "EUR", "payment_method": name}, request_only=True)
+        for name in ("pm_ok", "pm_declined", "pm_flaky_2", "pm_down", "pm_timeout_charged")
+    ]
+)
+class PaymentRequestSerializer(serializers.Serializer[PaymentRequest]):
+    """A wish to be paid. Only `amount` is required; null counts as absent."""
+
+    amount = AmountField(help_text="Major units; at most as many decimals as the currency has.")
+    currency = CurrencyField(required=False, allow_null=True, help_text="ISO 4217; default: the merchant's own.")
+    order_id = serializers.CharField(
+        required=False, allow_null=True, max_length=255, help_text="Your order; it is charged at most once."
+    )
+    user_id = serializers.CharField(
+        required=False, allow_null=True, max_length=255, help_text="The payer in your own system."
+    )
+    description = CardFreeCharField(required=False, allow_null=True, allow_blank=True, max_length=1000)
+    metadata = serializers.DictField(
+        child=CardFreeCharField(max_length=500, allow_blank=True),
+        required=False,
+        allow_null=True,
+        help_text="At most 50 pairs of strings, for your own use.",
+    )
+    payment_method = CardFreeCharField(
+        required=False, allow_null=True, max_length=255, help_text="The gateway's token. In test mode, default pm_ok."
+    )
+    capture = serializers.ChoiceField(
+        choices=["automatic"], required=False, allow_null=True, help_text="Only automatic capture is offered so far."
+    )
+    webhook_url = serializers.URLField(
+        required=False, allow_null=True, max_length=500, help_text="Kept with the payment; not called yet."
+    )
+    idempotency_key = serializers.CharField(
+        required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse fields that we do not know: a misspelt one would silently change what is charged."""
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            message = "There is no such field. Known are: " + ", ".join(self.fields) + "."
+            raise serializers.ValidationError(
+                {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
+            )
+        return super().to_internal_value(data)
+
+    def validate_metadata(self, value: dict[str, str] | None) -> dict[str, str] | None:
+        """Few pairs, short names."""
+        if value and len(value) > MAX_METADATA_PAIRS:
+            raise serializers.ValidationError(f"At most {MAX_METADATA_PAIRS} pairs.", code="too_many")
+        if value and not all(0 < len(name) <= 40 and name.isprintable() for name in value):
+            raise serializers.ValidationError("Names have 1 to 40 printable characters.", code="invalid_name")
+        return value
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """The amount, in the light of its currency, becomes minor units."""
+        currency = attrs.get("currency") or self.context["merchant"].currency
+        attrs["currency"] = currency
+        try:
+            attrs["amount"] = to_minor_units(attrs["amount"], currency)
+        except TooManyDecimals:
+            message = f"{currency} has {EXPONENTS[currency]} decimals; this amount has more."
+            raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="decimals")}) from None
+        except OutOfRange:
+            message = f"An amount is above 0 and at most {to_major_units(MAX_MINOR_UNITS, currency)} {currency}."
+            raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="range")}) from None
+        return attrs
+
+    def to_request(self) -> PaymentRequest:
+        """The operation's input, after `is_valid`."""
+        given = {name: value for name, value in self.validated_data.items() if value is not None}
+        for not_of_the_operation in ("capture", "idempotency_key"):
+            given.pop(not_of_the_operation, None)
+        return PaymentRequest(**given)
+
+
+class LastErrorSerializer(serializers.Serializer[Any]):
+    """Why a payment failed, or what its last attempt met."""
+
+    code = serializers.CharField()
+    decline_code = serializers.CharField(allow_null=True)
+    advice = serializers.CharField(help_text="What you or the payer can do about it.")
+    detail = serializers.CharField()
+
+
+class LinksSerializer(serializers.Serializer[Any]):
+    """Where to go from here."""
+
+    self = serializers.CharField()
+
+
+class PaymentSerializer(serializers.Serializer[Any]):
+    """A payment; amounts are in major units. `payments.reads.represent` makes it."""
+
+    id = serializers.UUIDField(help_text="Time-ordered.")
+    object = serializers.CharField(help_text="Always `payment`.")
+    mode = serializers.ChoiceField(choices=Mode.choices)
+    status = serializers.ChoiceField(choices=Status.choices)
+    amount = serializers.CharField()
+    currency = serializers.CharField()
+    amount_captured = serializers.CharField()
+    amount_refunded = serializers.CharField()
+    order_id = serializers.CharField(allow_null=True)
+    user_id = serializers.CharField(allow_null=True)
+    description = serializers.CharField(allow_null=True)
+    metadata = serializers.DictField(child=serializers.CharField())
+    payment_method = serializers.CharField()
+    attempts = serializers.IntegerField(help_text="Charges sent to the gateway.")
+    next_attempt_at = serializers.DateTimeField(allow_null=True)
+    last_error = LastErrorSerializer(allow_null=True)
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    links = LinksSerializer()
+
+
+class ProblemErrorSerializer(serializers.Serializer[Any]):
+    """One thing that is wrong with a request."""
+
+    pointer = serializers.CharField(required=False, help_text="JSON Pointer (RFC 6901) into the body.")
+    parameter = serializers.CharField(required=False, help_text="Name of the query parameter.")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """An error, as `application/problem+json` (RFC 9457)."""
+
+    type = serializers.URLField(help_text="A page that explains the error and its mend.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    instance = serializers.CharField()
+    code = serializers.CharField()
+    errors = ProblemErrorSerializer(many=True)
+    retryable = serializers.BooleanField(help_text="Whether the same request may succeed later.")
+    payment_id = serializers.UUIDField(allow_null=True, help_text="The payment that stands in the way.")
+    request_id = serializers.CharField()

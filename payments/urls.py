@@ -1,0 +1,12 @@
+"""The addresses of the API. A trailing slash is optional everywhere."""
+
+from django.urls import re_path
+
+from payments.views import PaymentsView, PaymentView
+
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+urlpatterns = [
+    re_path(r"^payments/?$", PaymentsView.as_view(), name="payments"),
+    re_path(rf"^payments/(?P<payment_id>{UUID})/?$", PaymentView.as_view(), name="payment"),
+]

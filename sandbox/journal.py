@@ -1,0 +1,104 @@
+"""What the gateway did, on disk before anybody is told.
+
+One JSON object a line: every decision (approved or declined) with its idempotency key. The journal that
+`GET /journal` shows is the approved ones: the effects, money moved.
+"""
+
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One decision; `amount` is in minor units, `request` is what was asked under the key."""
+
+    seq: int
+    operation: str
+    idempotency_key: str
+    payment_id: str
+    merchant: str
+    order_id: str | None
+    amount: int
+    currency: str
+    outcome: str
+    reference: str
+    decline_code: str | None
+
+    def effect(self) -> dict[str, Any]:
+        """The entry as the journal shows it."""
+        shown = ("seq", "operation", "idempotency_key", "payment_id", "merchant", "order_id", "amount", "currency")
+        return {name: getattr(self, name) for name in shown}
+
+
+class KeyReused(Exception):
+    """The key was used for another charge."""
+
+
+class Journal:
+    """All decisions, in memory and in an append-only file. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self.entries: list[Entry] = []
+        self._by_key: dict[str, Entry] = {}
+        if path.exists():
+            self._read(path)
+        self._file = path.open("ab")
+
+    def _read(self, path: Path) -> None:
+        """Take up what an earlier process wrote; a last line cut off by a crash was told to nobody."""
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        for line in filter(None, whole.split(b"\n")):
+            self._remember(Entry(**json.loads(line)))
+        if torn:
+            os.truncate(path, path.stat().st_size - len(torn))
+
+    def _remember(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._by_key[entry.idempotency_key] = entry
+
+    def decide(self, *, key: str, charge: dict[str, Any], decline_code: str | None) -> Entry:
+        """The decision under this key: the earlier one if there is one, else a new one, on disk.
+
+        Raises:
+            KeyReused: the earlier decision was about another charge.
+        """
+        with self._lock:
+            if earlier := self._by_key.get(key):
+                if any(getattr(earlier, name) != value for name, value in charge.items()):
+                    raise KeyReused(key)
+                return earlier
+            seq = len(self.entries) + 1
+            entry = Entry(
+                seq=seq,
+                operation="charge",
+                idempotency_key=key,
+                outcome="declined" if decline_code else "approved",
+                reference=f"ch_{seq:08d}",
+                decline_code=decline_code,
+                **charge,
+            )
+            self._file.write(json.dumps(asdict(entry)).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._remember(entry)
+            return entry
+
+    def find(self, key: str) -> Entry | None:
+        """The decision under a key."""
+        with self._lock:
+            return self._by_key.get(key)
+
+    def effects(self, payment_id: str | None = None) -> list[dict[str, Any]]:
+        """What was charged, in order; of one payment or of all."""
+        with self._lock:
+            entries = list(self.entries)
+        return [
+            entry.effect()
+            for entry in entries
+            if entry.outcome == "approved" and payment_id in (None, entry.payment_id)
+        ]
