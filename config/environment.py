@@ -3,14 +3,15 @@
 `.env.example` documents the same variables for people.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, EnvValidationError, validate
 
 #: Development secrets, good enough for a laptop and refused in production.
-DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"
+DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"  # noqa: S105  # published on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,9 @@ def read_environment() -> Environment:
     env = Env(eager=False)
     production = env.str("ENVIRONMENT", "production", validate=validate.OneOf(["production", "development"]))
     is_production = production != "development"
-    secret_default = {} if is_production else {"default": DEVELOPMENT_SECRET}
-    host_default = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
+    # In production these have no default: without them the process does not start.
+    secret_default: Any = {} if is_production else {"default": DEVELOPMENT_SECRET}
+    host_default: Any = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
     values = Environment(
         production=is_production,
         secret_key=env.str("SECRET_KEY", **secret_default),
@@ -67,7 +69,8 @@ def read_environment() -> Environment:
     try:
         env.seal()
     except EnvValidationError as error:
-        raise ImproperlyConfigured(explain(error.error_messages)) from None
+        faults: Any = error.error_messages  # from an `Env`, always a mapping
+        raise ImproperlyConfigured(explain(faults)) from None
     if faults := contradictions(values):
         raise ImproperlyConfigured(explain(faults))
     return values
@@ -90,7 +93,7 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
     return faults
 
 
-def explain(faults: dict[str, list[str]]) -> str:
+def explain(faults: Mapping[str, Any]) -> str:
     """One line for each bad variable, and where to read about them."""
     lines = [f"  {name}: {' '.join(messages)}" for name, messages in sorted(faults.items())]
     hint = "See .env.example. For a try-out on your own machine, `make run` sets all of them."

@@ -1,16 +1,19 @@
 """How log lines look: one JSON object a line for machines, or coloured text for people."""
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
+
+#: Tracebacks without the values of local variables, among which keys and personal data would be.
+TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def logging_config(*, level: str, style: str) -> dict[str, Any]:
     """The `LOGGING` setting; `style` is `json` or `console`."""
     renderers: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(TRACEBACK), structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     # Lines of libraries that use the standard `logging` get the same fields as our own.
     foreign = [

@@ -5,6 +5,7 @@ Values come from `config.environment`; this module only arranges them.
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 import django_stubs_ext
@@ -142,7 +143,7 @@ WORKER_THREADS = ENV.worker_threads
 #: DEADLINE bounds one call from connect to the last byte of the answer. LEASE is how long a worker may
 #: hold a payment: at least twice the deadline (checked at start), or a slow call would outlive it.
 #: RETRY_DELAYS are the waits after an answer that proves nothing was taken; each is stretched by up to 100 %.
-GATEWAYS = {
+GATEWAYS: dict[str, dict[str, Any]] = {
     "sandbox": {
         "BACKEND": "payments.gateways.sandbox.SandboxGateway",
         "OPTIONS": {"url": ENV.sandbox_url},
@@ -198,9 +199,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.openapi.without_trailing_slashes",
+    ],
     "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status"},
-    "COMPONENT_SPLIT_REQUEST": True,
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
 MAX_BODY_BYTES = 64 * 1024
@@ -235,6 +238,7 @@ if ENV.behind_tls_proxy:
 LOGGING = logging_config(level=ENV.log_level, style=ENV.log_format)
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10  # one line a request is enough
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # `RequestIdMiddleware` has made it sound
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,

@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib import admin
 
 
@@ -12,4 +12,4 @@ class ConsoleConfig(AppConfig):
         admin.site.site_title = "Payments console"
         admin.site.index_title = "Console"
         admin.autodiscover()
-        admin.site.unregister([model for model in admin.site._registry if model._meta.app_label == "django_dramatiq"])
+        admin.site.unregister(list(apps.get_app_config("django_dramatiq").get_models()))

@@ -19,10 +19,16 @@ GAUGES: Final = (
     (
         "payments_outbox_oldest_seconds",
         "Age of the oldest message that is due.",
-        "SELECT coalesce(extract(epoch FROM now() - min(available_at)), 0) FROM messaging_outboxmessage"
-        " WHERE available_at <= now()",
+        """
+        SELECT coalesce(extract(epoch FROM now() - min(available_at)), 0)
+        FROM messaging_outboxmessage WHERE available_at <= now()
+        """,
     ),
-    ("payments_in_work", "Payments neither final nor parked.", "SELECT count(*) FROM payments_payment WHERE revive_at IS NOT NULL"),
+    (
+        "payments_in_work",
+        "Payments neither final nor parked.",
+        "SELECT count(*) FROM payments_payment WHERE revive_at IS NOT NULL",
+    ),
     (
         "payments_unknown",
         "Payments whose outcome is being looked up.",

@@ -1,6 +1,6 @@
 """Turns a request's credential into a `Principal`: an API key or a JWT, both as bearer tokens."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -10,7 +10,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.tokens import Token
 
 from merchants import api_keys
-from merchants.models import ApiKey, Membership, Mode
+from merchants.models import ApiKey, Membership, Mode, User
 from merchants.principal import ROLE_SCOPES, Principal
 
 
@@ -68,7 +68,7 @@ class MerchantJWTAuthentication(JWTAuthentication):
             merchant=membership.merchant,
             mode=Mode(token["mode"]),
             scopes=ROLE_SCOPES[membership.role],
-            user=user,
+            user=cast("User", user),
         )
         return principal, token
 

@@ -54,7 +54,7 @@ class QuorumBroker(RabbitmqBroker):
 
     def __init__(self, *, url: str, middleware: list[Any] | None = None) -> None:
         super().__init__(confirm_delivery=True, url=url, middleware=middleware)
-        self.parameters = connection_parameters(url, name="payments worker")
+        self.parameters = connection_parameters(url, name="payments worker")  # type: ignore[assignment]  # narrowed by the parent
 
     @property
     def consumer_class(self) -> type["StampingConsumer"]:
@@ -84,9 +84,7 @@ class QuorumBroker(RabbitmqBroker):
         """There are no delay queues."""
 
     def _declare_xq_queue(self, queue_name: str) -> Any:
-        return self.channel.queue_declare(
-            queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"}
-        )
+        return self.channel.queue_declare(queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"})
 
 
 class StampingConsumer(_RabbitmqConsumer):
@@ -122,8 +120,7 @@ class StampingConsumer(_RabbitmqConsumer):
 
     def is_ours(self, message: MessageProxy) -> bool:
         """Whether the message came through this connection."""
-        if message.consumer_stamp == self.stamp:  # type: ignore[attr-defined]
+        if message.consumer_stamp == self.stamp:
             return True
         log.warning("stale_ack_dropped", message_id=message.message_id, queue=self.queue_name)
         return False
-

@@ -73,5 +73,3 @@ def prune() -> int:
     """Forget processes that are long gone."""
     deleted, _ = Heartbeat.objects.filter(beat_at__lt=Now() - FORGET_AFTER).delete()
     return deleted
-
-

@@ -81,7 +81,9 @@ class Heartbeat(models.Model):
 
     process = models.CharField(max_length=30)
     instance = models.CharField(max_length=100)
-    note = models.CharField(max_length=200, blank=True, help_text="What is wrong, in a few words; empty when all is well.")
+    note = models.CharField(
+        max_length=200, blank=True, help_text="What is wrong, in a few words; empty when all is well."
+    )
     beat_at = models.DateTimeField()
 
     class Meta:

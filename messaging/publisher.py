@@ -151,7 +151,7 @@ class RabbitPublisher:
 
         `mandatory` makes RabbitMQ hand back what no queue takes; such messages are refused, not lost.
         """
-        assert self._channel is not None and self._ready, "ensure_connected() comes first"
+        assert self._channel is not None, "ensure_connected() comes first"
         self._outcome = Published()
         self._unconfirmed = {}
         for message in messages:

@@ -53,9 +53,51 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     inlines: ClassVar = [AttemptInline, EventInline]
     fieldsets = (
         (None, {"fields": ("id", "state", "what_now", "money", "captured", "merchant", "mode")}),
-        ("Asked for", {"fields": ("order_id", "user_id", "description", "metadata", "payment_method", "webhook_url", "request_id", "keys", "created_at")}),
-        ("At the gateway", {"fields": ("gateway", "gateway_reference", "charge_attempts", "retries", "lookups", "next_attempt_at", "finished_at")}),
-        ("Guards", {"classes": ("collapse",), "fields": ("holds_order", "needs_review", "fence", "lease_expires_at", "revive_at", "revivals", "version")}),
+        (
+            "Asked for",
+            {
+                "fields": (
+                    "order_id",
+                    "user_id",
+                    "description",
+                    "metadata",
+                    "payment_method",
+                    "webhook_url",
+                    "request_id",
+                    "keys",
+                    "created_at",
+                )
+            },
+        ),
+        (
+            "At the gateway",
+            {
+                "fields": (
+                    "gateway",
+                    "gateway_reference",
+                    "charge_attempts",
+                    "retries",
+                    "lookups",
+                    "next_attempt_at",
+                    "finished_at",
+                )
+            },
+        ),
+        (
+            "Guards",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "holds_order",
+                    "needs_review",
+                    "fence",
+                    "lease_expires_at",
+                    "revive_at",
+                    "revivals",
+                    "version",
+                ),
+            },
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:

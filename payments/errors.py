@@ -41,7 +41,7 @@ class IdempotencyKeyReused(Refused):
 
 
 class IdempotencyKeyInUse(Refused):
-    """The first request with this key, or another payment for this order, is still being accepted; try again shortly."""
+    """Another request with this key, or for this order, is still being accepted; try again shortly."""
 
     code = "idempotency_key_in_use"
     retryable = True

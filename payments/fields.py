@@ -1,7 +1,7 @@
 """Serializer fields for money, codes and free text, with errors that say the mend."""
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 from drf_spectacular.types import OpenApiTypes
@@ -16,7 +16,9 @@ DECIMAL: Final = re.compile(r"\d{1,20}(\.\d{1,20})?")
 CARD_LIKE: Final = re.compile(r"(?<!\d)(?<!\d[ -])\d(?:[ -]?\d){12,18}(?![ -]?\d)")
 
 
-@extend_schema_field({"oneOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "number"}], "example": "10.00"})
+@extend_schema_field(
+    {"oneOf": [{"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "number"}], "example": "10.00"}
+)
 class AmountField(serializers.Field[Decimal, Any, str, Any]):
     """A decimal amount in major units, as a string or a JSON number, read exactly."""
 
@@ -30,10 +32,10 @@ class AmountField(serializers.Field[Decimal, Any, str, Any]):
             self.fail("invalid")
         if isinstance(data, str) and not DECIMAL.fullmatch(data):
             self.fail("invalid")
-        try:
-            return Decimal(data)
-        except (InvalidOperation, ValueError):
+        amount = Decimal(data)
+        if not amount.is_finite():
             self.fail("invalid")
+        return amount
 
     def to_representation(self, value: Decimal) -> str:
         """The amount as a string."""

@@ -3,22 +3,23 @@
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
-from django_filters import rest_framework as filters
+from django_filters import CharFilter, ChoiceFilter, IsoDateTimeFilter
+from django_filters.rest_framework.filterset import FilterSet
 from rest_framework.exceptions import ValidationError
 
 from payments.models import Payment
 from payments.states import Status
 
 
-class PaymentFilter(filters.FilterSet):
+class PaymentFilter(FilterSet):
     """Narrow down a merchant's payments. Unknown parameters are refused, not ignored."""
 
-    status = filters.ChoiceFilter(choices=Status.choices)
-    order_id = filters.CharFilter()
-    user_id = filters.CharFilter()
-    currency = filters.CharFilter()
-    created_from = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    status = ChoiceFilter(choices=Status.choices)
+    order_id = CharFilter()
+    user_id = CharFilter()
+    currency = CharFilter()
+    created_from = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Payment

@@ -27,7 +27,7 @@ KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request is answered: status code, body in JSON, the location of what it made, and whether it is a replay."""
+    """What a request is answered: status code, JSON body, where its object is, and whether this repeats."""
 
     status_code: int
     body: str
@@ -76,7 +76,7 @@ def claim(*, merchant: Merchant, key: str, print_: bytes, answer: Answer, paymen
             " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (merchant_id, key) DO NOTHING",
             [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, payment.pk],
         )
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount)
 
 
 def replay(*, merchant: Merchant, key: str, print_: bytes) -> Answer | None:

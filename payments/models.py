@@ -67,7 +67,9 @@ class Payment(models.Model):
             # GET /payments: one merchant's, newest first; ids are time-ordered.
             models.Index(fields=["merchant", "mode", "-id"], name="payment_newest"),
             # GET /payments?user_id=
-            models.Index(fields=["merchant", "mode", "user_id", "-id"], name="payment_by_user", condition=~Q(user_id="")),
+            models.Index(
+                fields=["merchant", "mode", "user_id", "-id"], name="payment_by_user", condition=~Q(user_id="")
+            ),
             # GET /payments?order_id=, and the holder of an order after a conflict.
             models.Index(
                 fields=["merchant", "mode", "order_id", "-id"], name="payment_by_order", condition=~Q(order_id="")

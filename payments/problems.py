@@ -38,23 +38,54 @@ class Kind:
 
 #: What the framework raises, by status code -> our code for it, title and mend.
 GENERAL: Final[dict[int, tuple[str, Kind]]] = {
-    400: ("invalid_request", Kind("Invalid request", "Mend what `errors` names, one entry for each fault, and send again. Nothing was stored.")),
-    401: ("unauthenticated", Kind("Not authenticated", "Send an API key or a valid access token as `Authorization: Bearer …`.")),
+    400: (
+        "invalid_request",
+        Kind(
+            "Invalid request", "Mend what `errors` names, one entry for each fault, and send again. Nothing was stored."
+        ),
+    ),
+    401: (
+        "unauthenticated",
+        Kind("Not authenticated", "Send an API key or a valid access token as `Authorization: Bearer …`."),
+    ),
     403: ("forbidden", Kind("Not allowed", "Use a credential that has the scope for this request.")),
-    404: ("not_found", Kind("Not found", "Check the address and the id; test and live objects, and other merchants' objects, do not meet.")),
-    405: ("method_not_allowed", Kind("Method not allowed", "See the API documentation for the methods of this address.")),
+    404: (
+        "not_found",
+        Kind(
+            "Not found",
+            "Check the address and the id; test and live objects, and other merchants' objects, do not meet.",
+        ),
+    ),
+    405: (
+        "method_not_allowed",
+        Kind("Method not allowed", "See the API documentation for the methods of this address."),
+    ),
     406: ("not_acceptable", Kind("Not acceptable", "Answers are JSON: send `Accept: application/json`.")),
-    413: ("body_too_large", Kind("Request body too large", "Send less; a payment never needs more than a few kilobytes.")),
+    413: (
+        "body_too_large",
+        Kind("Request body too large", "Send less; a payment never needs more than a few kilobytes."),
+    ),
     415: ("unsupported_media_type", Kind("Unsupported media type", "Send JSON with `Content-Type: application/json`.")),
     429: ("rate_limited", Kind("Too many requests", "Wait as long as `Retry-After` says, then go on more slowly.")),
-    500: ("internal_error", Kind("Internal error", "Send the same request again with the same idempotency key; if it stays, tell support the `request_id`.")),
-    503: ("temporarily_unavailable", Kind("Temporarily unavailable", "Send the same request again with the same idempotency key in a few seconds.")),
+    500: (
+        "internal_error",
+        Kind(
+            "Internal error",
+            "Send the same request again with the same idempotency key; if it stays, tell support the `request_id`.",
+        ),
+    ),
+    503: (
+        "temporarily_unavailable",
+        Kind("Temporarily unavailable", "Send the same request again with the same idempotency key in a few seconds."),
+    ),
 }
 
 #: Every code that a problem can carry -> what its page says.
 CATALOGUE: Final[dict[str, Kind]] = {
     **dict(GENERAL.values()),
-    **{refusal.code: Kind(title, " ".join((refusal.__doc__ or "").split())) for refusal, (_, title) in REFUSALS.items()},
+    **{
+        refusal.code: Kind(title, " ".join((refusal.__doc__ or "").split())) for refusal, (_, title) in REFUSALS.items()
+    },
 }
 
 RETRYABLE_STATUS: Final = frozenset({429, 500, 503})
@@ -100,7 +131,7 @@ class ProblemFormatter(ExceptionFormatter):
     def run(self) -> dict[str, Any]:
         """The members of RFC 9457 and ours."""
         request = self.context["request"]
-        http_request = request._request if request is not None else None
+        http_request = request
         refusal = self.exc.refusal if isinstance(self.exc, RefusedException) else None
         listed = [] if refusal else [self.describe(error) for error in self.get_errors()]
         detail = refusal.detail if refusal else " ".join(dict.fromkeys(item["detail"] for item in listed))
@@ -119,7 +150,11 @@ class ProblemFormatter(ExceptionFormatter):
             request = self.context["request"]
             in_query = request is not None and request.method in {"GET", "HEAD"}
             name = "" if error.attr in (None, "non_field_errors") else error.attr
-            where = {"parameter": name} if in_query else {"pointer": "".join(f"/{part}" for part in name.split(".") if part)}
+            where = (
+                {"parameter": name}
+                if in_query
+                else {"pointer": "".join(f"/{part}" for part in name.split(".") if part)}
+            )
         return {**where, "code": error.code, "detail": str(error.detail)}
 
 

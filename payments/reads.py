@@ -66,10 +66,10 @@ def represent(payment: Payment) -> PaymentView:
         "metadata": payment.metadata,
         "payment_method": payment.payment_method,
         "attempts": payment.charge_attempts,
-        "next_attempt_at": payment.next_attempt_at and timestamp(payment.next_attempt_at),
+        "next_attempt_at": timestamp(payment.next_attempt_at) if payment.next_attempt_at else None,
         "last_error": last_error(payment),
         "created_at": timestamp(payment.created_at),
-        "finished_at": payment.finished_at and timestamp(payment.finished_at),
+        "finished_at": timestamp(payment.finished_at) if payment.finished_at else None,
         "links": {"self": path_of(payment)},
     }
 

@@ -147,7 +147,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     instance = serializers.CharField()
     code = serializers.CharField()
-    errors = ProblemErrorSerializer(many=True)
+    errors = ProblemErrorSerializer(many=True)  # type: ignore[assignment]  # the member has this name
     retryable = serializers.BooleanField(help_text="Whether the same request may succeed later.")
     payment_id = serializers.UUIDField(allow_null=True, help_text="The payment that stands in the way.")
     request_id = serializers.CharField()

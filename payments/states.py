@@ -40,9 +40,7 @@ class Outcome(models.TextChoices):
 #: by the gateway, or a cancellation while nothing can have been charged.
 LEGAL_MOVES: Final[Mapping[Status, frozenset[Status]]] = {
     Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELED}),
-    Status.PROCESSING: frozenset(
-        {Status.AUTHORIZED, Status.SUCCEEDED, Status.FAILED, Status.UNKNOWN, Status.CANCELED}
-    ),
+    Status.PROCESSING: frozenset({Status.AUTHORIZED, Status.SUCCEEDED, Status.FAILED, Status.UNKNOWN, Status.CANCELED}),
     Status.UNKNOWN: frozenset({Status.AUTHORIZED, Status.SUCCEEDED, Status.FAILED}),
     Status.AUTHORIZED: frozenset({Status.SUCCEEDED, Status.CANCELED}),
     Status.FAILED: frozenset({Status.PENDING}),
@@ -53,8 +51,6 @@ LEGAL_MOVES: Final[Mapping[Status, frozenset[Status]]] = {
 #: Nothing more happens by itself.
 FINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 #: A charge is under way or has been made, so the order can take no second payment.
-HOLDING: Final = frozenset(
-    {Status.PENDING, Status.PROCESSING, Status.UNKNOWN, Status.AUTHORIZED, Status.SUCCEEDED}
-)
+HOLDING: Final = frozenset({Status.PENDING, Status.PROCESSING, Status.UNKNOWN, Status.AUTHORIZED, Status.SUCCEEDED})
 #: Somebody is, or will be, working on it.
 IN_WORK: Final = frozenset({Status.PENDING, Status.PROCESSING})

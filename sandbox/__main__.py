@@ -25,6 +25,7 @@ def main() -> None:
         signal.signal(number, lambda *_: threading.Thread(target=gateway.shutdown).start())
     gateway.serve_forever(poll_interval=0.1)
     gateway.stopping.set()
+    gateway.journal.close()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """`decline_code`: the charge is declined with it. `unavailable_times`: so many 503s before anything is
-    decided, -1 for always. `never_answers`: the decision is taken, and the connection says nothing."""
+    """What happens to a charge.
+
+    `decline_code`: it is declined with it. `unavailable_times`: so many 503s before anything is decided, -1
+    for always. `never_answers`: the decision is taken, and the connection says nothing.
+    """
 
     decline_code: str | None = None
     unavailable_times: int = 0

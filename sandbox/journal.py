@@ -88,6 +88,10 @@ class Journal:
             self._remember(entry)
             return entry
 
+    def close(self) -> None:
+        """Let go of the file; everything is on disk already."""
+        self._file.close()
+
     def find(self, key: str) -> Entry | None:
         """The decision under a key."""
         with self._lock:

@@ -35,22 +35,29 @@ def main() -> int:
     supervisor = Supervisor(say=say)
     try:
         port = read_port()
-        lock = own_folder(data)
-        require_free(port)
-        run(supervisor, data=data, port=port)
+        with own_folder(data):
+            # The web processes of a run that was killed need a moment to notice.
+            require_free(port, patience=5.0 if (data / "demo.json").exists() else 0.0)
+            try:
+                run(supervisor, data=data, port=port)
+            finally:
+                stop(supervisor, data)
     except CannotStart as reason:
         say(str(reason))
         return 1
     except KeyboardInterrupt:
         return 0
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if supervisor.processes:
-            say("Stopping.")
-        supervisor.stop_all()
-        (data / "demo.json").unlink(missing_ok=True) if "lock" in locals() else None
     return 0
+
+
+def stop(supervisor: Supervisor, data: Path) -> None:
+    """Stop everything; a second Ctrl-C does not interrupt that."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    if supervisor.processes:
+        say("Stopping.")
+    supervisor.stop_all()
+    (data / "demo.json").unlink(missing_ok=True)
 
 
 def read_port() -> int:
@@ -63,6 +70,7 @@ def read_port() -> int:
 
 def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     """Start everything in order, tell the user, and look after it."""
+    (data / "demo.json").unlink(missing_ok=True)  # of a run that was killed
     secrets = demo.keep_secrets(data / "secrets.json")
     servers = start_servers(supervisor, data)
     if servers.rabbitmq_url is None:
@@ -82,7 +90,15 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     sandbox = [sys.executable, "-m", "sandbox", "--port", str(sandbox_port), "--data", str(data / "sandbox")]
     supervisor.start(Process("sandbox", sandbox, logs))
     prepare(env)
-    web = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "deploy/gunicorn.conf.py"), "--bind", f"127.0.0.1:{port}"]
+    web = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--config",
+        str(ROOT / "deploy/gunicorn.conf.py"),
+        "--bind",
+        f"127.0.0.1:{port}",
+    ]
     web_process = supervisor.start(Process("web", [*web, "config.wsgi"], logs, env=env))
     servers.await_rabbitmq()
     manage = [sys.executable, str(ROOT / "manage.py")]
@@ -127,7 +143,7 @@ def prepare(env: dict[str, str]) -> None:
 def healthy(url: str, path: str) -> bool:
     """Whether a health address says `healthy`."""
     try:
-        with urllib.request.urlopen(url + path, timeout=2) as response:
+        with urllib.request.urlopen(url + path, timeout=2) as response:  # noqa: S310  # our own http URL
             return b'"status": "healthy"' in response.read(30)
     except OSError:
         return False

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import IO, Final
 
@@ -26,20 +27,25 @@ def free_port() -> int:
         return port
 
 
-def require_free(port: int) -> None:
-    """Raise CannotStart when somebody listens on the port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise CannotStart(
-                f"Port {port} cannot be used ({error.strerror}). Choose another: PORT=8001 make run"
-            ) from None
+def require_free(port: int, *, patience: float = 0.0) -> None:
+    """Raise CannotStart when somebody still listens on the port after so many seconds."""
+    ends = time.monotonic() + patience
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                reason = error.strerror
+            else:
+                return
+        if time.monotonic() > ends:
+            raise CannotStart(f"Port {port} cannot be used ({reason}). Choose another: PORT=8001 make run")
+        time.sleep(0.1)
 
 
 def own_folder(folder: Path) -> IO[str]:
-    """Make the data folder, for us alone; the lock lasts as long as the returned file stays open.
+    """Make the data folder, for us alone as long as the returned file stays open.
 
     Raises:
         CannotStart: another run uses it, or it cannot be written.

@@ -44,6 +44,7 @@ class Postgres:
         """
         programs = find_programs()
         self._make_cluster(programs)
+        self._forget_dead_server()
         self.port = free_port()
         argv = [str(programs / "postgres"), "-D", str(self.cluster), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
         # SIGINT is PostgreSQL's fast shutdown: it ends sessions instead of waiting for them.
@@ -68,6 +69,15 @@ class Postgres:
                 f"{self.folder} was made by PostgreSQL {made_by}, this is {ours}: move it away, or set DATA_DIR."
             )
 
+    def _forget_dead_server(self) -> None:
+        """Remove the pid file of a killed server whose zombie nobody has reaped, as in a container without init.
+
+        PostgreSQL would take the zombie for a living server and refuse to start.
+        """
+        pid_file = self.cluster / "postmaster.pid"
+        if pid_file.exists() and is_zombie(int(pid_file.read_text().split("\n", 1)[0])):
+            pid_file.unlink()
+
     def _initdb(self, programs: Path, secret: Path) -> None:
         """Make a cluster under another name first, so that an interrupted start leaves no half of one."""
         making = self.folder / "making"
@@ -88,11 +98,19 @@ class Postgres:
         """Whether it takes connections; makes the database where it is missing."""
         try:
             with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=2) as connection:
-                if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                     connection.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
             return False
         return True
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and waits to be reaped (proc(5): the state follows the name in parentheses)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
 
 
 def find_programs() -> Path:

@@ -1,5 +1,6 @@
 """Keeps processes running: starts them, restarts one that dies, stops all of them in order."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,10 +69,8 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.child = None
 
     def await_ready(self, is_ready: Callable[[], bool], *, timeout: float = 60.0) -> None:

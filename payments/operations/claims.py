@@ -46,7 +46,7 @@ def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> tuple[Paymen
         .filter(pk=payment_id)
         .first()
     )
-    return payment and (payment, payment.database_now)
+    return (payment, payment.database_now) if payment is not None else None
 
 
 @transaction.atomic(durable=True)

@@ -169,8 +169,10 @@ def look_up_later(payment: Payment, *, detail: str, now: datetime) -> None:
 
 
 def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime) -> Claim | None:
-    """The gateway knows no charge under this key. Believe it after the grace period; then send again, with the
-    same key, as long as the gateway would recognise a first request that arrives after all."""
+    """The gateway knows no charge under this key: believe it after the grace period, then send again.
+
+    With the same key, and only as long as the gateway would recognise a first request that arrives after all.
+    """
     adapter = claim.gateway.adapter
     sent = Attempt.objects.filter(
         payment=payment, gateway_key=claim.request.key, kind=AttemptKind.CHARGE, finished_at__isnull=False

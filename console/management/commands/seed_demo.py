@@ -32,7 +32,8 @@ class Command(BaseCommand):
     help = "Migrate, and create a demo merchant, users, an API key and some payments."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Nothing: passwords and keys come from the environment, where process lists do not show them."""
+        """Passwords and keys come from the environment, where process lists do not show them."""
+        parser.add_argument("--without-payments", action="store_true", help="only the merchant, its people and the key")
         parser.epilog = "Reads DEMO_ADMIN_USER, DEMO_ADMIN_PASSWORD and DEMO_API_KEY."
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -41,17 +42,22 @@ class Command(BaseCommand):
             raise CommandError("This creates users with known passwords; it runs with ENVIRONMENT=development only.")
         env = Env()
         call_command("migrate", verbosity=0)
-        merchant, created = Merchant.objects.get_or_create(slug="demo", defaults={"name": "Demo Shop", "currency": "EUR"})
+        merchant, created = Merchant.objects.get_or_create(
+            slug="demo", defaults={"name": "Demo Shop", "currency": "EUR"}
+        )
         people(merchant, user=env.str("DEMO_ADMIN_USER"), password=env.str("DEMO_ADMIN_PASSWORD"))
         api_keys.register_key(env.str("DEMO_API_KEY"), merchant=merchant, mode=Mode.TEST, name="make run")
-        if created:
+        if created and not options["without_payments"]:
             payments(merchant)
         self.stdout.write(self.style.SUCCESS("The demo merchant is ready."))
 
 
 def people(merchant: Merchant, *, user: str, password: str) -> None:
     """The administrator, and one member for each role, all with the same password."""
-    for name, role in [(user, Role.ADMIN), *((role.value, role) for role in (Role.VIEWER, Role.SUPPORT, Role.OPERATOR))]:
+    for name, role in [
+        (user, Role.ADMIN),
+        *((role.value, role) for role in (Role.VIEWER, Role.SUPPORT, Role.OPERATOR)),
+    ]:
         person, created = User.objects.get_or_create(
             username=name, defaults={"is_staff": role == Role.ADMIN, "is_superuser": role == Role.ADMIN}
         )

@@ -1,0 +1,74 @@
+# The commands of this project. `make` or `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test chaos check check-deploy fmt hooks lock schema up logs down clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/dev.installed ## Install everything for working on the project into .venv
+
+run: $(VENV)/run.installed ## Run the whole system on this machine (PORT=8000 DATA_DIR=.data; Ctrl-C stops it)
+	@exec $(BIN)/python -m deploy.local
+
+test: $(VENV)/dev.installed ## Run all tests against real PostgreSQL and RabbitMQ (ARGS="-k name" narrows them)
+	@exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+chaos: $(VENV)/dev.installed ## Kill every process twenty times at the worst moments (CHAOS_ROUNDS=20 CHAOS_SEED=n)
+	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-20} exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest tests/chaos $(ARGS)
+
+check: $(VENV)/dev.installed ## Run all linters, type checks, contracts and Django's own checks
+	@exec $(BIN)/python -m deploy.checks code
+
+check-deploy: $(VENV)/dev.installed ## Validate the Dockerfile, compose file, workflows and scripts (offline)
+	@exec $(BIN)/python -m deploy.checks artefacts
+
+fmt: $(VENV)/dev.installed ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+hooks: $(VENV)/dev.installed ## Install the git hooks (pre-commit)
+	$(BIN)/pre-commit install
+
+lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt
+	@for name in requirements requirements-local requirements-dev; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
+			--no-emit-index-url --no-emit-find-links $$name.in --output-file $$name.txt || exit 1; \
+	done
+
+schema: $(VENV)/dev.installed ## Write openapi.yaml anew
+	@$(BIN)/python -m deploy.checks schema
+
+up: ## Start the production shape with Docker Compose
+	docker compose up --detach --build --wait
+
+logs: ## Follow the logs of the compose stack
+	docker compose logs --follow
+
+down: ## Stop the compose stack; its data stays
+	docker compose down
+
+clean: ## Stop the compose stack and delete its data
+	docker compose down --volumes --remove-orphans
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it with PYTHON=python3.12 make …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "Python's venv module is needed (Debian/Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+
+# The stamps say what was installed last; a changed requirements file installs anew.
+$(VENV)/run.installed: $(VENV)/bin/python requirements-local.txt
+	@echo "Installing packages into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet -r requirements-local.txt
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/bin/python requirements-dev.txt
+	@echo "Installing packages into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@ $(VENV)/run.installed

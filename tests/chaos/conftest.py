@@ -1,0 +1,47 @@
+"""A system whose processes the tests kill. `CHAOS_ROUNDS` says how often each; `make test` does it briefly."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import System
+
+#: Kills per test.
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"chaos: CHAOS_SEED={SEED} CHAOS_ROUNDS={ROUNDS}"
+
+
+@pytest.fixture
+def rounds() -> int:
+    return ROUNDS
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    return random.Random(SEED)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder: Path = tmp_path_factory.mktemp("system")
+    made = System(folder)
+    try:
+        made.set_up()
+        yield made
+    finally:
+        made.tear_down()
+
+
+@pytest.fixture(autouse=True)
+def a_quiet_system(system: System) -> Iterator[None]:
+    """Each test starts without relay and worker, and leaves none."""
+    yield
+    for name in [name for name in system.processes if name.startswith(("relay", "worker"))]:
+        system.processes.pop(name).stop(timeout=20)

@@ -1,0 +1,107 @@
+"""What all tests share. PostgreSQL and RabbitMQ are real; the gateway is the sandbox, served from a thread."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from merchants import api_keys
+from merchants.models import Merchant, Mode
+from payments.gateways import registry
+from payments.models import Payment
+from payments.operations import PaymentRequest, accept_payment
+from sandbox.journal import Journal
+from sandbox.server import Gateway
+
+if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
+    pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
+
+API_KEY = "sk_test_the-key-of-the-tests"
+
+
+@pytest.fixture
+def merchant(db: None) -> Merchant:
+    return Merchant.objects.create(slug="shop", name="Shop", currency="EUR")
+
+
+@pytest.fixture
+def other_merchant(db: None) -> Merchant:
+    return Merchant.objects.create(slug="other", name="Other", currency="USD")
+
+
+@pytest.fixture
+def client(merchant: Merchant) -> Client:
+    """An HTTP client with the merchant's test key, in the server's own process."""
+    api_keys.register_key(API_KEY, merchant=merchant, mode=Mode.TEST, name="tests")
+    return Client(headers={"authorization": f"Bearer {API_KEY}"}, raise_request_exception=False)
+
+
+@pytest.fixture
+def post(client: Client) -> Callable[..., object]:
+    """POST /payments with a body and an idempotency key."""
+
+    def send(body: object, key: str | None = "key-1", **headers: str) -> object:
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return client.post("/api/v1/payments", body, content_type="application/json", headers=headers)
+
+    return send
+
+
+@pytest.fixture
+def accept(merchant: Merchant) -> Callable[..., Payment]:
+    """Accept a payment through the operation itself."""
+
+    def do(key: str = "key-1", **fields: object) -> Payment:
+        request = PaymentRequest(**{"amount": 1000, "currency": "EUR", **fields})
+        answer = accept_payment(
+            merchant=merchant,
+            mode=Mode.TEST,
+            idempotency_key=key,
+            request=request,
+            request_id=f"request-{key}",
+            now=timezone.now(),
+        )
+        return Payment.objects.get(pk=answer.location.rsplit("/", 1)[1])
+
+    return do
+
+
+@dataclass
+class SandboxHandle:
+    """The sandbox of one test."""
+
+    server: Gateway
+    url: str
+
+    def charges(self, payment: Payment | None = None) -> list[dict[str, object]]:
+        """The effects in the journal."""
+        return self.server.journal.effects(str(payment.pk) if payment else None)
+
+    def stop(self) -> None:
+        """Refuse connections from now on."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, settings: object) -> Iterator[SandboxHandle]:
+    """A gateway with a journal of its own; calls to it have a deadline of one second."""
+    server = Gateway(("127.0.0.1", 0), Journal(tmp_path / "journal.jsonl"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    handle = SandboxHandle(server, f"http://127.0.0.1:{server.server_address[1]}")
+    entry = {**settings.GATEWAYS["sandbox"], "OPTIONS": {"url": handle.url}, "DEADLINE": 1.0, "LEASE": 60.0}
+    settings.GATEWAYS = {"sandbox": entry}
+    registry.get.cache_clear()
+    yield handle
+    server.stopping.set()
+    handle.stop()
+    thread.join()
+    server.journal.close()
+    registry.get.cache_clear()

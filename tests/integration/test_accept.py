@@ -1,0 +1,225 @@
+"""Step 1: accepting a payment is one commit, and a request has one effect."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import pytest
+from django.db import connection, connections, transaction
+from django.utils import timezone
+
+from merchants.models import Mode
+from messaging.models import OutboxMessage
+from payments import idempotency
+from payments.errors import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    NoGateway,
+    OrderAlreadyPaid,
+    OrderConflict,
+    OrderPaymentActive,
+)
+from payments.models import IdempotencyKey, Payment, PaymentEvent
+from payments.operations import PaymentRequest, accept_payment, process_payment
+from payments.operations import accept as accept_module
+
+
+def accept_raw(merchant, key="key-1", mode=Mode.TEST, **fields):
+    request = PaymentRequest(**{"amount": 1000, "currency": "EUR", **fields})
+    return accept_payment(
+        merchant=merchant, mode=mode, idempotency_key=key, request=request, request_id="r", now=timezone.now()
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_acceptance_writes_payment_event_key_and_message_together(accept):
+    payment = accept(order_id="o-1")
+    assert payment.status == "pending"
+    assert payment.holds_order
+    assert [event.type for event in payment.events.all()] == ["payment.created"]
+    assert payment.idempotency_keys.get().key == "key-1"
+    message = OutboxMessage.objects.get()
+    assert message.payload == {"ids": [str(payment.pk)]}
+    assert (message.queue, message.actor, message.request_id) == ("payments", "process_payments", "request-key-1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_crash_before_the_commit_leaves_nothing(merchant, monkeypatch):
+    def crash(*args, **kwargs):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(accept_module.outbox, "stage", crash)
+    with pytest.raises(RuntimeError):
+        accept_raw(merchant)
+    assert not Payment.objects.exists()
+    assert not IdempotencyKey.objects.exists()
+    assert not PaymentEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_request_again_gets_the_same_bytes_and_does_nothing(merchant, sandbox):
+    first = accept_raw(merchant)
+    process_payment(payment_id=Payment.objects.get().pk)
+    again = accept_raw(merchant)
+    assert (again.body, again.status_code, again.location) == (first.body, first.status_code, first.location)
+    assert again.replayed
+    assert Payment.objects.count() == 1
+    assert OutboxMessage.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", [{"amount": 1001}, {"currency": "USD"}, {"order_id": "o"}, {"metadata": {"a": "b"}}])
+def test_a_key_with_another_request_is_refused(merchant, change):
+    accept_raw(merchant)
+    with pytest.raises(IdempotencyKeyReused):
+        accept_raw(merchant, **change)
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_merchants_may_use_the_same_key_and_order(merchant, other_merchant):
+    accept_raw(merchant, order_id="o-1")
+    accept_raw(other_merchant, order_id="o-1")
+    assert Payment.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_live_payment_without_a_live_gateway_is_refused(merchant):
+    with pytest.raises(NoGateway):
+        accept_raw(merchant, mode=Mode.LIVE, payment_method="pm_x")
+    assert not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_with_a_payment_under_way_takes_no_second_one(merchant):
+    accept_raw(merchant, order_id="o-1")
+    with pytest.raises(OrderPaymentActive) as refusal:
+        accept_raw(merchant, key="key-2", order_id="o-1")
+    assert refusal.value.payment_id == Payment.objects.get().pk
+    assert IdempotencyKey.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_paid_order_takes_no_second_payment(merchant, sandbox):
+    accept_raw(merchant, order_id="o-1")
+    process_payment(payment_id=Payment.objects.get().pk)
+    with pytest.raises(OrderAlreadyPaid):
+        accept_raw(merchant, key="key-2", order_id="o-1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_whose_payment_was_declined_takes_a_new_one(merchant, sandbox):
+    accept_raw(merchant, order_id="o-1", payment_method="pm_declined")
+    process_payment(payment_id=Payment.objects.get().pk)
+    accept_raw(merchant, key="key-2", order_id="o-1")
+    assert sorted(Payment.objects.values_list("status", flat=True)) == ["failed", "pending"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_payments_without_an_order_never_conflict(merchant):
+    accept_raw(merchant)
+    accept_raw(merchant, key="key-2")
+    assert Payment.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_twin_of_a_request_under_way_waits_and_replays(merchant):
+    inserted, commit = threading.Event(), threading.Event()
+
+    def first():
+        with transaction.atomic():
+            answer = accept_module.insert_or_replay.__wrapped__(
+                accept_module.build_payment(
+                    merchant=merchant,
+                    mode=Mode.TEST,
+                    request=PaymentRequest(amount=1000, currency="EUR"),
+                    request_id="r",
+                    now=timezone.now(),
+                ),
+                key="key-1",
+                print_=fingerprint(),
+            )
+            inserted.set()
+            assert commit.wait(10)
+        connections.close_all()
+        return answer
+
+    def twin():
+        try:
+            return accept_raw(merchant)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        original = pool.submit(first)
+        assert inserted.wait(10)
+        repeated = pool.submit(twin)
+        await_lock_waiter()
+        commit.set()
+        assert repeated.result(10).body == original.result(10).body
+        assert repeated.result().replayed
+    assert Payment.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_twin_that_waits_too_long_is_told_to_come_again(merchant):
+    """The first request hangs in its transaction; the twin gives up after `lock_timeout`."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            payment = accept_module.build_payment(
+                merchant=merchant,
+                mode=Mode.TEST,
+                request=PaymentRequest(amount=1, currency="EUR"),
+                request_id="r",
+                now=timezone.now(),
+            )
+            accept_module.insert_or_replay.__wrapped__(payment, key="key-1", print_=fingerprint())
+            cursor.execute("SELECT 1")
+
+        def twin():
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET lock_timeout = '50ms'")
+                accept_raw(merchant)
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as pool, pytest.raises(IdempotencyKeyInUse):
+            pool.submit(twin).result(10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hundred_requests_for_one_order_make_one_payment(merchant):
+    def one(number):
+        try:
+            accept_raw(merchant, key=f"key-{number}", order_id="o-1")
+        except OrderConflict as refusal:
+            return refusal.payment_id
+        else:
+            return None
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(one, range(100)))
+    payment = Payment.objects.get()
+    assert results.count(None) == 1
+    assert results.count(payment.pk) == 99
+    assert OutboxMessage.objects.count() == 1
+
+
+def fingerprint():
+    return idempotency.fingerprint(
+        "payments.create", {"mode": "test", **asdict(PaymentRequest(amount=1000, currency="EUR"))}
+    )
+
+
+def await_lock_waiter():
+    """Return once another session waits for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with connection.cursor() as cursor:
+        for _ in range(10_000):
+            cursor.execute(query)
+            if cursor.fetchone()[0]:
+                return
+    pytest.fail("no session waits for a lock")

@@ -1,0 +1,213 @@
+"""The whole system as processes that a test may start, kill and look into; with the sandbox as the witness."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+from psycopg.rows import dict_row
+
+from deploy.local.machine import free_port
+from deploy.local.rabbitmq import RabbitMQ, find_server
+from deploy.local.supervisor import Process
+
+ROOT = Path(__file__).resolve().parents[1]
+FINAL = {"succeeded", "failed", "canceled"}
+
+
+def eventually(condition: Callable[[], Any], *, within: float, what: str = "") -> Any:
+    """The condition's first true value; fails the test when there is none in time (seconds)."""
+    ends = time.monotonic() + within
+    pause = threading.Event()
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {within} s: {what or condition}")
+        pause.wait(0.05)
+
+
+@dataclass
+class System:
+    """Our processes over a fresh database and a RabbitMQ node of their own. Times are short (s)."""
+
+    folder: Path
+    deadline: float = 1.0
+    lease: float = 3.0
+    revive_after: float = 2.0
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.logs = self.folder / "logs"
+        self.api_key = f"sk_test_{secrets.token_urlsafe(32)}"
+        self.database = f"system_{uuid.uuid4().hex}"
+        self.server_url = os.environ["DATABASE_URL"]
+        self.database_url = f"{self.server_url.rpartition('/')[0]}/{self.database}"
+        self.web_port, self.sandbox_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.web_port}"
+        self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
+        found = find_server()
+        assert found, "these tests need a rabbitmq-server on the machine"
+        self.rabbitmq = RabbitMQ(self.folder / "rabbitmq", self.logs, found)
+        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
+        self.http = httpx2.Client(timeout=30, trust_env=False, limits=limits)
+        self.env = {
+            "ENVIRONMENT": "development",
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": self.database_url,
+            "RABBITMQ_URL": self.rabbitmq.url,
+            "SANDBOX_URL": self.sandbox_url,
+            "CHARGE_DEADLINE": str(self.deadline),
+            "CHARGE_LEASE": str(self.lease),
+            "REVIVE_AFTER": str(self.revive_after),
+            "RESCUE_EVERY": "0.2",
+            "DEMO_ADMIN_USER": "admin",
+            "DEMO_ADMIN_PASSWORD": "not-used-in-tests",
+            "DEMO_API_KEY": self.api_key,
+        }
+
+    # --- processes
+
+    def set_up(self) -> None:
+        """Database, broker, sandbox and web; relay and worker are the test's to start."""
+        self.start_rabbitmq(wait=False)
+        with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{self.database}"')
+        manage = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--without-payments"]
+        subprocess.run(manage, env={**os.environ, **self.env}, check=True, capture_output=True)
+        self.start("sandbox")
+        self.start("web")
+        eventually(lambda: self.status("/readyz") == 200, within=30, what="the web process is ready")
+        self.await_rabbitmq()
+
+    def tear_down(self) -> None:
+        self.http.close()
+        for process in reversed(self.processes.values()):
+            process.stop(timeout=10)
+        with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+
+    @property
+    def maintenance_url(self) -> str:
+        return f"{self.server_url.rpartition('/')[0]}/postgres"
+
+    def argv(self, name: str) -> list[str]:
+        manage = [sys.executable, str(ROOT / "manage.py")]
+        gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "deploy/gunicorn.conf.py")]
+        return {
+            "web": [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "config.wsgi"],
+            "relay": [*manage, "relay"],
+            "worker": [*manage, "worker"],
+            "sandbox": [
+                *[sys.executable, "-m", "sandbox", "--port", str(self.sandbox_port)],
+                *["--data", str(self.folder / "sandbox")],
+            ],
+        }[name]
+
+    def start(self, name: str, *, instance: str = "", **env: str) -> Process:
+        """Start a process; `instance` tells several of one kind apart."""
+        process = Process(name + instance, self.argv(name), self.logs, env={**self.env, **env})
+        process.start()
+        self.processes[name + instance] = process
+        return process
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        child = self.processes[name].child
+        child.kill()
+        child.wait()
+
+    def start_rabbitmq(self, *, wait: bool = True) -> None:
+        for process in self.rabbitmq.processes():
+            running = self.processes.get(process.name)
+            if running is None or running.pid is None:
+                process.start()
+                self.processes[process.name] = process
+        if wait:
+            self.await_rabbitmq()
+
+    def await_rabbitmq(self) -> None:
+        self.processes["rabbitmq"].await_ready(self.rabbitmq.is_ready)
+
+    def wipe_rabbitmq(self) -> None:
+        """Kill the node and delete everything it ever stored."""
+        self.kill("rabbitmq")
+        shutil.rmtree(self.rabbitmq.folder / "data")
+
+    # --- the API
+
+    def status(self, path: str) -> int:
+        try:
+            return self.http.get(self.url + path).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def post(self, key: str, **body: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {self.api_key}", "Idempotency-Key": key}
+        return self.http.post(f"{self.url}/api/v1/payments", json={"amount": "10.00", **body}, headers=headers)
+
+    def get(self, payment_id: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        return self.http.get(f"{self.url}/api/v1/payments/{payment_id}", headers=headers).json()
+
+    def accept(self, count: int, *, prefix: str = "p", methods: tuple[str, ...] = ("pm_ok",)) -> list[str]:
+        """So many payments, each for an order of its own; their ids."""
+
+        def one(number: int) -> str:
+            method = methods[number % len(methods)]
+            response = self.post(f"{prefix}-{number}", order_id=f"{prefix}-{number}", payment_method=method)
+            assert response.status_code == 202, response.text
+            return response.json()["id"]
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(one, range(count)))
+
+    # --- the witnesses
+
+    def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database_url, autocommit=True, row_factory=dict_row) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def journal(self) -> list[dict[str, Any]]:
+        return self.http.get(f"{self.sandbox_url}/journal").json()
+
+    def statuses(self, ids: list[str]) -> Counter[str]:
+        rows = self.query("SELECT status FROM payments_payment WHERE id = ANY(%s::uuid[])", ids)
+        return Counter(row["status"] for row in rows)
+
+    def await_final(self, ids: list[str], *, within: float = 60) -> Counter[str]:
+        """Wait until all these payments are final."""
+        eventually(
+            lambda: sum(count for status, count in self.statuses(ids).items() if status in FINAL) == len(ids),
+            within=within,
+            what=f"all {len(ids)} payments final: {self.statuses(ids)}",
+        )
+        return self.statuses(ids)
+
+    def verify(self, ids: list[str]) -> None:
+        """Nothing lost, nothing doubled, nothing left behind, by the gateway's own journal."""
+        charges = Counter(entry["payment_id"] for entry in self.journal())
+        assert {id_: count for id_, count in charges.items() if count > 1} == {}, "charged twice"
+        orders = Counter(entry["order_id"] for entry in self.journal())
+        assert {order: count for order, count in orders.items() if count > 1} == {}, "an order charged twice"
+        rows = self.query("SELECT id::text, status FROM payments_payment WHERE id = ANY(%s::uuid[])", ids)
+        assert len(rows) == len(set(ids)), "an accepted payment is gone"
+        disagree = [row for row in rows if (row["status"] == "succeeded") != (charges[row["id"]] == 1)]
+        assert disagree == [], "we and the gateway do not agree"
+        eventually(lambda: not self.query("SELECT FROM messaging_outboxmessage"), within=20, what="the outbox drains")
+        assert self.query("SELECT id FROM payments_payment WHERE lease_expires_at IS NOT NULL") == []
+        assert self.query("SELECT id FROM payments_attempt WHERE finished_at IS NULL") == []
+        versions = "SELECT payment_id FROM payments_paymentevent GROUP BY 1 HAVING count(*) <> max(version)"
+        assert self.query(versions) == [], "a payment's events have a gap"

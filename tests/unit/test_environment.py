@@ -1,0 +1,134 @@
+"""A process with a wrong environment does not start, and says everything that is wrong at once."""
+
+from dataclasses import fields
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.environment import DEVELOPMENT_SECRET, Environment, read_environment
+
+PRODUCTION = {
+    "SECRET_KEY": "one-long-secret-for-sessions-and-signed-links-0123456789",
+    "JWT_SIGNING_KEY": "another-long-secret-for-the-tokens-of-people-0123456789",
+    "ALLOWED_HOSTS": "pay.example.com,pay.example.org",
+    "DATABASE_URL": "postgres://user:secret@db.example.com/payments",
+    "RABBITMQ_URL": "amqp://user:secret@mq.example.com/",
+}
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Read an environment that has these variables and none of the others."""
+
+    def do(**variables):
+        for name in ("ENVIRONMENT", *(field.name.upper() for field in fields(Environment))):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return read_environment()
+
+    return do
+
+
+@pytest.fixture
+def faults(read):
+    """What is said about an environment, line by line: variable -> fault."""
+
+    def do(**variables):
+        with pytest.raises(ImproperlyConfigured) as refusal:
+            read(**variables)
+        return dict(line.strip().split(": ", 1) for line in str(refusal.value).splitlines() if line.startswith("  "))
+
+    return do
+
+
+def without(name):
+    return {other: value for other, value in PRODUCTION.items() if other != name}
+
+
+def test_a_sound_production_environment_is_read(read):
+    environment = read(ENVIRONMENT="production", **PRODUCTION, BEHIND_TLS_PROXY="true", WORKER_THREADS="4")
+    assert environment.production
+    assert environment.allowed_hosts == ["pay.example.com", "pay.example.org"]
+    assert environment.behind_tls_proxy is True
+    assert environment.worker_threads == 4
+    assert environment.charge_lease >= 2 * environment.charge_deadline
+
+
+def test_development_needs_nothing_but_a_database(read):
+    environment = read(ENVIRONMENT="development", DATABASE_URL="postgres://localhost/payments")
+    assert not environment.production
+    assert environment.secret_key == environment.jwt_signing_key == DEVELOPMENT_SECRET
+    assert environment.allowed_hosts == ["127.0.0.1", "localhost", "[::1]"]
+    assert environment.rabbitmq_url == ""
+
+
+def test_what_is_not_called_development_is_production(faults):
+    assert "SECRET_KEY" in faults(**without("SECRET_KEY"))
+    assert faults(**PRODUCTION, ENVIRONMENT="staging").keys() == {"ENVIRONMENT"}
+
+
+@pytest.mark.parametrize("name", PRODUCTION)
+def test_production_has_no_default_for_what_must_be_chosen(faults, name):
+    assert faults(**without(name)).keys() == {name}
+
+
+def test_all_malformed_variables_are_named_at_once(faults):
+    named = faults(
+        ENVIRONMENT="production", LOG_FORMAT="xml", LOG_LEVEL="LOUD", CHARGE_DEADLINE="soon", WORKER_THREADS="0"
+    )
+    assert named.keys() >= {
+        "SECRET_KEY", "JWT_SIGNING_KEY", "ALLOWED_HOSTS", "DATABASE_URL",
+        "LOG_FORMAT", "LOG_LEVEL", "CHARGE_DEADLINE", "WORKER_THREADS",
+    }  # fmt: skip
+
+
+def test_all_contradictions_are_named_at_once(faults):
+    named = faults(
+        **{**PRODUCTION, "SECRET_KEY": DEVELOPMENT_SECRET, "JWT_SIGNING_KEY": DEVELOPMENT_SECRET, "ALLOWED_HOSTS": "*"}
+        | {"RABBITMQ_URL": "", "CHARGE_LEASE": "30", "CHARGE_DEADLINE": "20"}
+    )
+    assert named.keys() == {"SECRET_KEY", "JWT_SIGNING_KEY", "ALLOWED_HOSTS", "RABBITMQ_URL", "CHARGE_LEASE"}
+
+
+def test_a_missing_variable_does_not_hide_the_other_faults(faults):
+    named = faults(**{**without("SECRET_KEY"), "ALLOWED_HOSTS": "*", "RABBITMQ_URL": "", "CHARGE_LEASE": "1"})
+    assert named.keys() == {"SECRET_KEY", "ALLOWED_HOSTS", "RABBITMQ_URL", "CHARGE_LEASE"}
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY"])
+def test_production_refuses_the_published_secret(faults, name):
+    assert faults(**{**PRODUCTION, name: DEVELOPMENT_SECRET}).keys() == {"SECRET_KEY"}
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY", "DATABASE_URL"])
+def test_production_refuses_a_variable_that_is_set_to_nothing(faults, name):
+    """What `NAME=${NAME}` gives in a compose file when nobody has set it."""
+    assert faults(**{**PRODUCTION, name: ""}).keys() == {name}
+
+
+def test_production_refuses_a_signing_key_that_can_be_guessed(faults):
+    """RFC 7518, section 3.2: a key for HS256 has at least 256 bits."""
+    assert faults(**{**PRODUCTION, "JWT_SIGNING_KEY": "short"}).keys() == {"JWT_SIGNING_KEY"}
+
+
+def test_production_refuses_one_secret_for_two_purposes(faults):
+    named = faults(**{**PRODUCTION, "JWT_SIGNING_KEY": PRODUCTION["SECRET_KEY"]})
+    assert named.keys() == {"JWT_SIGNING_KEY"}
+
+
+@pytest.mark.parametrize("hosts", ["*", "pay.example.com,*"])
+def test_production_refuses_to_answer_to_any_host(faults, hosts):
+    assert faults(**{**PRODUCTION, "ALLOWED_HOSTS": hosts}).keys() == {"ALLOWED_HOSTS"}
+
+
+def test_a_lease_that_a_slow_call_could_outlive_is_refused_everywhere(faults, read):
+    local = {"ENVIRONMENT": "development", "DATABASE_URL": "postgres://localhost/payments", "CHARGE_DEADLINE": "10"}
+    assert faults(**local, CHARGE_LEASE="19.9").keys() == {"CHARGE_LEASE"}
+    assert read(**local, CHARGE_LEASE="20").charge_lease == 20
+
+
+def test_a_refusal_shows_no_secret(read):
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**{**PRODUCTION, "ALLOWED_HOSTS": "*", "JWT_SIGNING_KEY": PRODUCTION["SECRET_KEY"]})
+    assert PRODUCTION["SECRET_KEY"] not in str(refusal.value)
