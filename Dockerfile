@@ -37,8 +37,8 @@ COPY . .
 # The settings insist on their variables. These values live for this one step and reach no server; ENVIRONMENT is
 # the real one, because only the production settings write compressed files with a hash in their names.
 RUN ENVIRONMENT=production \
-    SECRET_KEY=only-for-collecting-static-files \
-    JWT_SIGNING_KEY=only-for-collecting-static-files-too \
+    SECRET_KEY=only-for-collecting-static-files-at-build-time \
+    JWT_SIGNING_KEY=only-for-collecting-static-files-and-nothing-else \
     ALLOWED_HOSTS=build.invalid \
     DATABASE_URL=postgres://build@build.invalid/build \
     RABBITMQ_URL=amqp://build.invalid \

@@ -13,6 +13,9 @@ from environs import Env, EnvValidationError, validate
 #: Development secrets, good enough for a laptop and refused in production.
 DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"  # noqa: S105  # published on purpose
 
+#: HS256 wants a key as long as its hash, 256 bits (RFC 7518, section 3.2).
+SHORTEST_SECRET: Final = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -66,30 +69,41 @@ def read_environment() -> Environment:
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
     )
+    faults = contradictions(values)  # what is missing altogether is said in its place, below
     try:
         env.seal()
     except EnvValidationError as error:
-        faults: Any = error.error_messages  # from an `Env`, always a mapping
-        raise ImproperlyConfigured(explain(faults)) from None
-    if faults := contradictions(values):
+        malformed: Any = error.error_messages  # from an `Env`, always a mapping
+        faults |= malformed
+    if faults:
         raise ImproperlyConfigured(explain(faults))
     return values
 
 
 def contradictions(values: Environment) -> dict[str, list[str]]:
-    """Values that are well formed one by one and wrong together."""
+    """Values that are well formed one by one and wrong together, or not good enough. Missing ones are None."""
     faults: dict[str, list[str]] = {}
-    if values.charge_lease < 2 * values.charge_deadline:
+    if values.charge_lease and values.charge_deadline and values.charge_lease < 2 * values.charge_deadline:
         faults["CHARGE_LEASE"] = ["must be at least twice CHARGE_DEADLINE, or a slow call outlives its lease."]
-    if values.production:
-        if DEVELOPMENT_SECRET in (values.secret_key, values.jwt_signing_key):
-            faults["SECRET_KEY"] = ["is the published development secret; make one of your own."]
-        if values.secret_key == values.jwt_signing_key:
-            faults["JWT_SIGNING_KEY"] = ["must differ from SECRET_KEY, so that either can be rotated alone."]
-        if "*" in values.allowed_hosts:
-            faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
-        if not values.rabbitmq_url:
-            faults["RABBITMQ_URL"] = ["is needed in production; the in-process broker is for development."]
+    if values.database_url == "":
+        faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
+    return faults | production_faults(values) if values.production else faults
+
+
+def production_faults(values: Environment) -> dict[str, list[str]]:
+    """What is good enough on a laptop and nowhere else."""
+    faults: dict[str, list[str]] = {}
+    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key)):
+        if secret == DEVELOPMENT_SECRET:
+            faults[name] = ["is the published development secret; make one of your own."]
+        elif len(secret or "") < SHORTEST_SECRET:
+            faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
+    if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
+        faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
+    if "*" in (values.allowed_hosts or []):
+        faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
+    if not values.rabbitmq_url:
+        faults["RABBITMQ_URL"] = ["is needed in production; the in-process broker is for development."]
     return faults
 
 

@@ -186,8 +186,8 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
-    "UPDATE_LAST_LOGIN": True,
     "TOKEN_OBTAIN_SERIALIZER": "merchants.tokens.MerchantTokenSerializer",
+    "TOKEN_REFRESH_SERIALIZER": "merchants.tokens.MemberRefreshSerializer",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Payments",
@@ -211,7 +211,7 @@ MAX_BODY_BYTES = 64 * 1024
 # --- Serving and seeing ---------------------------------------------------------------
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = BASE_DIR / "staticfiles" if ENV.production else None
 WHITENOISE_USE_FINDERS = not ENV.production  # `collectstatic` is a step of the image, not of `make run`
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -2,8 +2,10 @@
 
 from typing import Any, cast
 
+from django.contrib.auth.models import update_last_login
 from rest_framework import serializers
-from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
+from rest_framework_simplejwt.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
@@ -25,7 +27,8 @@ class MerchantTokenSerializer(TokenObtainPairSerializer):
             AuthenticationFailed: wrong user name or password.
             ValidationError: no member of that merchant, or of several and none was named.
         """
-        super().validate(attrs)
+        # The grandparent's check of the password; the parent would make a pair of tokens without a merchant.
+        super(TokenObtainPairSerializer, self).validate(attrs)
         user = cast("User", self.user)
         memberships = Membership.objects.filter(user=user, merchant__is_active=True)
         if slug := attrs.get("merchant"):
@@ -36,7 +39,23 @@ class MerchantTokenSerializer(TokenObtainPairSerializer):
         refresh = RefreshToken.for_user(user)
         refresh["merchant"] = str(found[0].merchant_id)
         refresh["mode"] = attrs["mode"]
+        update_last_login(User, user)
         return {"access": str(refresh.access_token), "refresh": str(refresh)}
+
+
+class MemberRefreshSerializer(TokenRefreshSerializer):
+    """A refresh token for a new pair, as long as its owner exists."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        """The new pair.
+
+        Raises:
+            AuthenticationFailed: the token's owner is no more, or may not log in.
+        """
+        try:
+            return super().validate(attrs)
+        except User.DoesNotExist:
+            raise AuthenticationFailed(str(self.error_messages["no_active_account"]), "no_active_account") from None
 
 
 class TokenView(TokenObtainPairView):

@@ -15,7 +15,7 @@ from dramatiq import Broker, MessageProxy, Middleware
 #: What a caller may choose; anything else could forge log lines or overflow the column.
 ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: https://www.w3.org/TR/trace-context/#traceparent-header
-TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class RequestIdMiddleware:

@@ -11,6 +11,7 @@ ADVICE: Final[dict[str, str]] = {
     "insufficient_funds": "Ask the payer to use another payment method or to try again later.",
     "expired_card": "Ask the payer for a valid payment method.",
     # errors of ours
+    "declined": "Ask the payer to use another payment method or to call their bank.",
     "gateway_unavailable": "Nothing was charged. The payment is tried again by itself.",
     "retries_exhausted": "Nothing was charged. Support can replay the payment, or you can create a new one.",
     "outcome_unknown": "Do not pay again: the gateway is being asked what became of the charge.",

@@ -8,9 +8,10 @@ SNAPSHOT_SCHEMA: Final = 1
 
 
 class EventType(StrEnum):
-    """One per state that a payment can enter, and one for what people must look at."""
+    """One per state that a payment can enter, and more for its creation and for what people must look at."""
 
     CREATED = "payment.created"
+    REPLAYED = "payment.replayed"
     PROCESSING = "payment.processing"
     UNKNOWN = "payment.unknown"
     AUTHORIZED = "payment.authorized"
@@ -21,5 +22,5 @@ class EventType(StrEnum):
 
 
 def entered(status: str) -> EventType:
-    """The event of entering a state; a payment that returns to `pending` is `payment.created` no second time."""
-    return EventType.CREATED if status == "pending" else EventType(f"payment.{status}")
+    """The event of entering a state. A payment enters `pending` again only by a replay."""
+    return EventType.REPLAYED if status == "pending" else EventType(f"payment.{status}")

@@ -1,6 +1,7 @@
 """Serializer fields for money, codes and free text, with errors that say the mend."""
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
@@ -11,9 +12,11 @@ from rest_framework import serializers
 from payments.money import EXPONENTS
 
 #: Plain decimal notation. A comma, a sign, an exponent or a currency symbol in a string is a guess too many.
-DECIMAL: Final = re.compile(r"\d{1,20}(\.\d{1,20})?")
-#: 13 to 19 digits that are not part of a longer number, in one run or in groups as on a card.
-CARD_LIKE: Final = re.compile(r"(?<!\d)(?<!\d[ -])\d(?:[ -]?\d){12,18}(?![ -]?\d)")
+DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+#: Digits in one run, or in groups with a space or a hyphen between them, as on a card.
+DIGIT_GROUPS: Final = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
+#: How many digits card numbers have (ISO/IEC 7812-1).
+CARD_LENGTHS: Final = range(13, 20)
 
 
 @extend_schema_field(
@@ -62,11 +65,14 @@ class CardFreeCharField(serializers.CharField):
     """Text in which no card number is accepted: we must never hold one (PCI DSS 3.2)."""
 
     default_error_messages: ClassVar = {
+        "invalid": "This must be a string: put it in double quotes.",
         "card_number": "This looks like a card number. Never send one: send the gateway's token as payment_method.",
     }
 
     def to_internal_value(self, data: Any) -> str:
         """The text, if it holds no card number."""
+        if not isinstance(data, str):
+            self.fail("invalid")
         text = super().to_internal_value(data)
         if has_card_number(text):
             self.fail("card_number")
@@ -74,8 +80,23 @@ class CardFreeCharField(serializers.CharField):
 
 
 def has_card_number(text: str) -> bool:
-    """Whether a run of 13 to 19 digits in the text passes the Luhn check (ISO/IEC 7812-1)."""
-    return any(passes_luhn(re.sub(r"\D", "", match[0])) for match in CARD_LIKE.finditer(text))
+    """Whether 13 to 19 digits in the text, in one run or in neighbouring groups, pass the Luhn check."""
+    return any(
+        len(digits) in CARD_LENGTHS and passes_luhn(digits)
+        for found in DIGIT_GROUPS.finditer(text)
+        for digits in neighbouring_groups(re.split("[ -]", found[0]))
+    )
+
+
+def neighbouring_groups(groups: list[str]) -> Iterator[str]:
+    """Every sequence of neighbouring groups that is no longer than a card number."""
+    for start in range(len(groups)):
+        digits = ""
+        for group in groups[start:]:
+            digits += group
+            if len(digits) >= CARD_LENGTHS.stop:
+                break
+            yield digits
 
 
 def passes_luhn(digits: str) -> bool:

@@ -46,9 +46,11 @@ def to_minor_units(amount: Decimal, currency: str) -> int:
         raise OutOfRange
     if amount.adjusted() < -exponent:
         raise TooManyDecimals
-    scaled = amount.scaleb(exponent)
-    minor = int(scaled)
-    if scaled != minor:
+    # As a fraction, because Decimal's own arithmetic rounds to 28 digits.
+    numerator, denominator = amount.as_integer_ratio()
+    scale: int = 10**exponent
+    minor, rest = divmod(numerator * scale, denominator)
+    if rest:
         raise TooManyDecimals
     return minor
 

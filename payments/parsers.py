@@ -1,13 +1,17 @@
 """Reading request bodies: exact numbers, a size limit, and nothing that two readers could read differently."""
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
+
+#: Where half of a surrogate pair may hide (RFC 8259, section 8.2).
+SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class BodyTooLarge(APIException):
@@ -40,7 +44,7 @@ class ExactJSONParser(BaseParser):
         if len(body) > settings.MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
-            return json.loads(
+            document = json.loads(
                 body.decode("utf-8"),
                 parse_float=Decimal,
                 parse_constant=Decimal,
@@ -48,15 +52,28 @@ class ExactJSONParser(BaseParser):
             )
         except UnicodeDecodeError:
             raise ParseError("The request body is not UTF-8.") from None
-        except (ValueError, ArithmeticError) as error:
+        except json.JSONDecodeError as error:
             raise ParseError(f"The request body is not valid JSON: {error}.") from None
+        except (ValueError, ArithmeticError):
+            raise ParseError("A number in the request body has far too many digits.") from None
         except RecursionError:
             raise ParseError("The request body is nested too deeply.") from None
+        if SURROGATE_ESCAPE.search(body):
+            refuse_lone_surrogates(document)
+        return document
+
+
+def refuse_lone_surrogates(document: Any) -> None:
+    """Half of a character is none: it could neither be stored nor shown."""
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ParseError("The request body has half of a surrogate pair (\\ud800 to \\udfff).") from None
 
 
 def refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are unique; with two `amount`s, who could say which was meant?"""
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ValueError("an object has the same name twice")
+        raise ParseError("An object in the request body has the same name twice.")
     return document

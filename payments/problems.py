@@ -1,5 +1,6 @@
 """The only map from errors to HTTP: everything that goes wrong becomes `application/problem+json` (RFC 9457)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -131,31 +132,38 @@ class ProblemFormatter(ExceptionFormatter):
     def run(self) -> dict[str, Any]:
         """The members of RFC 9457 and ours."""
         request = self.context["request"]
-        http_request = request
         refusal = self.exc.refusal if isinstance(self.exc, RefusedException) else None
-        listed = [] if refusal else [self.describe(error) for error in self.get_errors()]
-        detail = refusal.detail if refusal else " ".join(dict.fromkeys(item["detail"] for item in listed))
+        faults = [] if refusal else list(walk(self.exc.detail))
+        detail = refusal.detail if refusal else " ".join(dict.fromkeys(str(fault) for _, fault in faults))
+        in_query = request is not None and request.method in {"GET", "HEAD"}
         return problem(
-            http_request,
+            request,
             status=self.exc.status_code,
             detail=detail,
             refusal=refusal,
-            listed=listed if isinstance(self.exc, exceptions.ValidationError) else [],
+            listed=[describe(path, fault, in_query=in_query) for path, fault in faults]
+            if isinstance(self.exc, exceptions.ValidationError)
+            else [],
         )
 
-    def describe(self, error: Any) -> dict[str, str]:
-        """One fault, with where it is: in the body, or in the query."""
-        where: dict[str, str] = {}
-        if isinstance(self.exc, exceptions.ValidationError):
-            request = self.context["request"]
-            in_query = request is not None and request.method in {"GET", "HEAD"}
-            name = "" if error.attr in (None, "non_field_errors") else error.attr
-            where = (
-                {"parameter": name}
-                if in_query
-                else {"pointer": "".join(f"/{part}" for part in name.split(".") if part)}
-            )
-        return {**where, "code": error.code, "detail": str(error.detail)}
+
+def walk(detail: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], exceptions.ErrorDetail]]:
+    """Every fault in the framework's nested lists and dicts, with the names that lead to it."""
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            yield from walk(inner, path if name == "non_field_errors" else (*path, str(name)))
+    elif isinstance(detail, list):
+        for number, inner in enumerate(detail):
+            yield from walk(inner, (*path, str(number)) if isinstance(inner, dict) else path)
+    else:
+        yield path, detail
+
+
+def describe(path: tuple[str, ...], fault: exceptions.ErrorDetail, *, in_query: bool) -> dict[str, str]:
+    """One fault, with where it is: a JSON Pointer into the body (RFC 6901), or the name of a query parameter."""
+    escaped = (name.replace("~", "~0").replace("/", "~1") for name in path)
+    where = {"parameter": ".".join(path)} if in_query else {"pointer": "".join(f"/{name}" for name in escaped)}
+    return {**where, "code": fault.code or "invalid", "detail": str(fault)}
 
 
 def problem(

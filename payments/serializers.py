@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from django.core.validators import URLValidator
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
@@ -42,10 +43,18 @@ class PaymentRequestSerializer(serializers.Serializer[PaymentRequest]):
         required=False, allow_null=True, max_length=255, help_text="The gateway's token. In test mode, default pm_ok."
     )
     capture = serializers.ChoiceField(
-        choices=["automatic"], required=False, allow_null=True, help_text="Only automatic capture is offered so far."
+        choices=["automatic"],
+        required=False,
+        allow_null=True,
+        help_text="Only automatic capture is offered so far.",
+        error_messages={"invalid_choice": "Only `automatic` capture is offered so far; leave the field out."},
     )
-    webhook_url = serializers.URLField(
-        required=False, allow_null=True, max_length=500, help_text="Kept with the payment; not called yet."
+    webhook_url = serializers.CharField(
+        required=False,
+        allow_null=True,
+        max_length=500,
+        validators=[URLValidator(schemes=["http", "https"])],
+        help_text="Kept with the payment; not called yet.",
     )
     idempotency_key = serializers.CharField(
         required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
@@ -71,6 +80,9 @@ class PaymentRequestSerializer(serializers.Serializer[PaymentRequest]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """The amount, in the light of its currency, becomes minor units."""
         currency = attrs.get("currency") or self.context["merchant"].currency
+        if currency not in EXPONENTS:
+            message = f"Name a currency: your account's own, {currency}, is none that we take."
+            raise serializers.ValidationError({"currency": serializers.ErrorDetail(message, code="required")})
         attrs["currency"] = currency
         try:
             attrs["amount"] = to_minor_units(attrs["amount"], currency)

@@ -4,7 +4,7 @@ from django.urls import re_path
 
 from payments.views import PaymentsView, PaymentView
 
-UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 urlpatterns = [
     re_path(r"^payments/?$", PaymentsView.as_view(), name="payments"),

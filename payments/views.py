@@ -1,14 +1,17 @@
 """The HTTP API: parse, call one operation, answer."""
 
+import re
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import CursorPagination
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -43,6 +46,28 @@ class NewestFirst(CursorPagination):
     page_size_query_param = "page_size"
     max_page_size = 200
     invalid_cursor_message = "This cursor is not one of ours: begin again without it."
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """The position to go on from.
+
+        Raises:
+            NotFound: we never handed out such a cursor.
+        """
+        cursor: Cursor | None = super().decode_cursor(request)
+        if cursor is not None and not is_uuid(str(cursor.position)):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
+
+    def get_page_size(self, request: Request) -> int:
+        """How many payments a page has.
+
+        Raises:
+            ValidationError: it is no number from 1 to 200.
+        """
+        asked = request.query_params.get(self.page_size_query_param, str(self.page_size))
+        if not re.fullmatch(r"[0-9]{1,3}", asked) or not 0 < int(asked) <= self.max_page_size:
+            raise ValidationError({"page_size": f"A page has 1 to {self.max_page_size} payments."})
+        return int(asked)
 
 
 class PaymentsView(GenericAPIView[Payment]):
@@ -114,6 +139,15 @@ class PaymentView(GenericAPIView[Payment]):
         if payment is None:
             raise Http404
         return Response(represent(payment))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is an id of ours."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def caller_of(request: Request) -> Principal:

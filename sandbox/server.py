@@ -174,7 +174,8 @@ def read_charge(body: bytes) -> tuple[dict[str, Any], Behaviour]:
             raise Refusal(400, "field_invalid", f"{name} is missing or of the wrong type.")
     if document["amount"] <= 0:
         raise Refusal(400, "field_invalid", "amount is not above zero.")
-    behaviour = BEHAVIOURS.get(document.get("payment_method", ""))
+    method = document.get("payment_method")
+    behaviour = BEHAVIOURS.get(method) if isinstance(method, str) else None
     if behaviour is None:
         known = ", ".join(BEHAVIOURS)
         raise Refusal(400, "payment_method_unknown", f"The sandbox knows these payment methods: {known}.")

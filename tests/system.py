@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FINAL = {"succeeded", "failed", "canceled"}
 
 
-def eventually(condition: Callable[[], Any], *, within: float, what: str = "") -> Any:
+def eventually(condition: Callable[[], Any], *, within: float, what: str | Callable[[], str] = "") -> Any:
     """The condition's first true value; fails the test when there is none in time (seconds)."""
     ends = time.monotonic() + within
     pause = threading.Event()
@@ -35,7 +35,7 @@ def eventually(condition: Callable[[], Any], *, within: float, what: str = "") -
         if value := condition():
             return value
         if time.monotonic() > ends:
-            raise AssertionError(f"not within {within} s: {what or condition}")
+            raise AssertionError(f"not within {within} s: {what() if callable(what) else what or condition}")
         pause.wait(0.05)
 
 
@@ -192,7 +192,7 @@ class System:
         eventually(
             lambda: sum(count for status, count in self.statuses(ids).items() if status in FINAL) == len(ids),
             within=within,
-            what=f"all {len(ids)} payments final: {self.statuses(ids)}",
+            what=lambda: f"all {len(ids)} payments final: {self.statuses(ids)}",
         )
         return self.statuses(ids)
 

@@ -18,8 +18,8 @@ from payments.gateways.base import (
 from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transport
 
 #: HTTP status codes by which the sandbox says, in its own error format, that it did not take the request.
-#: A 409 is not among them: there an earlier request under the same key is still at work.
-REFUSALS: Final = frozenset({400, 401, 403, 404, 422, 429, 503})
+#: Neither 409 nor 422 are among them: there an earlier request under the same key is at work, or was.
+REFUSALS: Final = frozenset({400, 401, 403, 404, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,15 @@ def error_of(answer: Answer) -> dict[str, Any]:
 def parse(body: bytes) -> dict[str, Any]:
     """The body as a JSON object, or an empty one."""
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_hook=storable)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def storable(document: dict[str, Any]) -> dict[str, Any]:
+    """The object with texts that PostgreSQL can store: no NUL, no half of a surrogate pair."""
+    return {
+        name: value.replace("\0", "").encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in document.items()
+    }
