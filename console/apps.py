@@ -7,9 +7,15 @@ class ConsoleConfig(AppConfig):
     verbose_name = "Console"
 
     def ready(self) -> None:
-        """Name the console, and drop django_dramatiq's task list: it shows arguments and tracebacks unescaped."""
+        """Name the console, and drop what should not be in it.
+
+        django_dramatiq's task list shows arguments and tracebacks unescaped; the token lists show whole tokens;
+        groups grant nothing here.
+        """
         admin.site.site_header = "Payments"
         admin.site.site_title = "Payments console"
         admin.site.index_title = "Console"
         admin.autodiscover()
-        admin.site.unregister(list(apps.get_app_config("django_dramatiq").get_models()))
+        for label in ("django_dramatiq", "token_blacklist"):
+            admin.site.unregister(list(apps.get_app_config(label).get_models()))
+        admin.site.unregister(apps.get_model("auth", "Group"))
