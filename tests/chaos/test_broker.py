@@ -52,8 +52,8 @@ def test_cut_connections_acknowledge_no_message_that_was_never_executed(system):
     slow = {"REVIVE_AFTER": "600", "CHARGE_DEADLINE": "4", "CHARGE_LEASE": "12"}
     prefetching = {**slow, "WORKER_THREADS": "4", "dramatiq_queue_prefetch": "64"}
     restart(system, "web", **slow)
-    ids = system.accept(24, prefix="slow", methods=("pm_timeout_charged",))
-    ids += system.accept(120, prefix="fast")
+    ids = system.accept(48, prefix="slow", methods=("pm_timeout_charged",))
+    ids += system.accept(100, prefix="fast")
     system.start("relay", **slow)
     eventually(lambda: not system.query("SELECT FROM messaging_outboxmessage"), within=20, what="all are published")
     for instance, restart_delay in (("-a", "100"), ("-b", "1000")):
@@ -64,11 +64,11 @@ def test_cut_connections_acknowledge_no_message_that_was_never_executed(system):
     system.rabbitmq.control("close_all_connections", "test")
     before = system.query(done)[0]["count"]
     eventually(lambda: system.query(done)[0]["count"] >= before + 8, within=60, what="the jobs in hand finish")
-    eventually(lambda: system.query(in_hand)[0]["count"] == 8, within=60, what="the next jobs are in hand")
+    eventually(lambda: system.query(in_hand)[0]["count"] >= 5, within=60, what="the next jobs are in hand")
     for instance in ("-a", "-b"):
         system.kill(f"worker{instance}")
     system.start("worker", REVIVE_AFTER="600")
-    assert system.await_final(ids, within=60) == {"succeeded": 144}
+    assert system.await_final(ids, within=60) == {"succeeded": 148}
     system.verify(ids)
     restart(system, "web")
 

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 
 import pytest
@@ -130,7 +131,7 @@ def test_a_bad_setting_is_told_in_one_line(tmp_path, monkeypatch, variable, valu
     run = make_run(tmp_path, "none")
     env = {**os.environ, "PORT": str(run.port), "DATA_DIR": str(run.data), "RABBITMQ_URL": "none", variable: value}
     done = subprocess.run(
-        ["python3", "-m", "deploy.local"], env=env, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "deploy.local"], env=env, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 1
     assert told in done.stderr
