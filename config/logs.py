@@ -5,13 +5,21 @@ from typing import Any, Final
 import structlog
 
 #: Tracebacks without the values of local variables, among which keys and personal data would be.
-TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+FRAMES: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
+    """The exception as data, without the DETAIL in which PostgreSQL quotes whole rows."""
+    stacks = FRAMES(exc_info)
+    for stack in stacks:
+        stack["exc_value"] = stack["exc_value"].partition("\nDETAIL:")[0]
+    return stacks
 
 
 def logging_config(*, level: str, style: str) -> dict[str, Any]:
     """The `LOGGING` setting; `style` is `json` or `console`."""
     renderers: list[Any] = (
-        [structlog.processors.ExceptionRenderer(TRACEBACK), structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(traceback_without_rows), structlog.processors.JSONRenderer()]
         if style == "json"
         else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )

@@ -64,7 +64,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",  # before the logging: nobody reads of style sheets
     "messaging.correlation.RequestIdMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "config.request_log.PathLoggingMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -98,12 +98,13 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Connections live as long as their thread: a new one costs more than all the queries of a request.
 DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=None, conn_health_checks=True)}
+GIVEN_OPTIONS: dict[str, Any] = dict(DATABASES["default"].get("OPTIONS", {}))
 DATABASES["default"]["OPTIONS"] = {
-    **DATABASES["default"].get("OPTIONS", {}),
+    **GIVEN_OPTIONS,
     # A twin waits this long (ms) for the first request under its idempotency key, then gets a 409;
     # far below the web server's own time limit, far above the milliseconds an accept takes.
     # A session that idles in a transaction longer than 30 s is a hung relay: its publish deadline is 10 s.
-    "options": "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000",
+    "options": "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000 " + GIVEN_OPTIONS.get("options", ""),
     "application_name": "payments",
     "connect_timeout": 5,
     # A network that swallows packets must not hold a worker: give up on unacknowledged bytes after 20 s.
@@ -155,8 +156,6 @@ GATEWAYS: dict[str, dict[str, Any]] = {
 }
 #: A payment that nobody has taken up is staged again after this long (seconds), doubled up to 10 minutes.
 REVIVE_AFTER = ENV.revive_after
-#: Idempotency keys are kept this long, then `prune` may delete them.
-IDEMPOTENCY_KEY_RETENTION = timedelta(days=30)
 
 # --- API ------------------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ https://docs.gunicorn.org/en/stable/settings.html
 """
 
 import os
+from typing import Any
+
+from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
 worker_class = "gthread"
@@ -15,9 +18,14 @@ preload_app = True
 timeout = 30
 graceful_timeout = 25
 keepalive = 30
-max_requests_jitter = 0
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
 #: Heartbeat files on a disk can block a worker; memory cannot.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take a dead process's gauges out of the metrics."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        multiprocess.mark_process_dead(worker.pid)

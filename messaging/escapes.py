@@ -5,12 +5,13 @@ Dramatiq swallows exceptions of its middleware and would then acknowledge the me
 outbox cannot be written, the message is failed first, which sends it to its dead-letter queue.
 """
 
+import time
 import traceback
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from django.db import close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 from dramatiq import Broker, MessageProxy, Middleware
 
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 #: Escapes before a message is given up: with the delays below, after about a quarter of an hour.
 LIMIT: Final = 8
 LONGEST_DELAY: Final = timedelta(minutes=5)
+#: Waits (s) for a database that is away, ten minutes in all: far below the 30 minutes after which RabbitMQ closes
+#: the channel of a consumer that does not acknowledge.
+OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 60)
 
 
 class Escapes(Middleware):
@@ -34,11 +38,28 @@ class Escapes(Middleware):
         if exception is None:
             return
         try:
-            close_old_connections()
-            handle_escape(message, exception, now=timezone.now())
+            store_escape(message, exception)
         except Exception:
             message.fail()
             raise
+
+
+def store_escape(message: MessageProxy, exception: BaseException) -> None:
+    """`handle_escape`, waiting for a database that is away; the message stays unacknowledged meanwhile.
+
+    Rejecting it instead would move the whole queue into its dead-letter queue within seconds of an outage.
+    """
+    for pause in OUTAGE_PAUSES:
+        close_old_connections()
+        try:
+            handle_escape(message, exception, now=timezone.now())
+        except (OperationalError, InterfaceError):
+            log.warning("escape_waits_for_the_database", message_id=message.message_id)
+            connection.close()
+            time.sleep(pause)
+        else:
+            return
+    handle_escape(message, exception, now=timezone.now())
 
 
 @transaction.atomic(durable=True)
@@ -64,9 +85,10 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
         actor=message.actor_name,
         payload=message.kwargs,
         cause=type(exception).__name__,
-        detail=str(exception)[:1000],
+        detail=dead_letters.without_row(str(exception))[:1000],
         traceback="".join(traceback.format_tb(exception.__traceback__))[-10_000:],
         attempts=escapes,
+        subject=dead_letters.subject_of(message.actor_name, message.kwargs),
         first_failed_at=first_failed_at,
         request_id=request_id,
         now=now,

@@ -83,11 +83,15 @@ class RabbitPublisher:
 
     def __init__(self, url: str, queues: Iterable[str]) -> None:
         self.parameters = connection_parameters(url, name="payments relay")
+        # We hear of a block and wait by ourselves; a new connection would only be blocked, too.
+        self.parameters.blocked_connection_timeout = None
         self.queues = sorted(queues)
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
         self._ready = False
         self._failure = ""
+        self._blocked = ""
+        self._unexplained = ""
         self._declarations = 0
         self._next_tag = 1
         self._unconfirmed: dict[int, str] = {}
@@ -101,6 +105,11 @@ class RabbitPublisher:
         Raises:
             BrokerUnavailable: with RabbitMQ's reason.
         """
+        if self._unexplained:
+            reason, self._unexplained = self._unexplained, ""
+            raise BrokerUnavailable(reason)
+        if self._blocked:
+            raise BrokerUnavailable(f"it accepts no messages ({self._blocked})")
         if self._ready:
             return
         self.close()
@@ -119,7 +128,17 @@ class RabbitPublisher:
             raise BrokerUnavailable(reason)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
         connection.channel(on_open_callback=self._on_channel)
+
+    def _on_blocked(self, _connection: Any, frame: Any) -> None:
+        """RabbitMQ is short of memory or disk, and takes no messages until that is over."""
+        self._blocked = str(frame.method.reason) or "blocked"
+        self._wake()
+
+    def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
+        self._blocked = ""
 
     def _on_channel(self, channel: Channel) -> None:
         self._channel = channel
@@ -166,10 +185,12 @@ class RabbitPublisher:
                 ),
                 mandatory=True,
             )
-        self._spin(PUBLISH_DEADLINE, until=lambda: not self._unconfirmed)
+        self._spin(PUBLISH_DEADLINE, until=lambda: not self._unconfirmed or bool(self._blocked))
         if self._unconfirmed:
-            log.warning("publish_unconfirmed", count=len(self._unconfirmed), reason=self._failure or "deadline")
-        if self._unconfirmed or self._outcome.refused:
+            reason = self._blocked or self._failure or "no confirm in time"
+            log.warning("publish_unconfirmed", count=len(self._unconfirmed), reason=reason)
+            self._unexplained = "" if self._blocked else f"messages were not confirmed ({reason})"
+        if self._outcome.refused or (self._unconfirmed and not self._blocked):
             # Start afresh: a lost queue is declared again, late confirms of this batch cannot mix with the next.
             self.close()
         return self._outcome
@@ -205,6 +226,7 @@ class RabbitPublisher:
     def close(self) -> None:
         """Close the connection and its loop; the next `ensure_connected` starts afresh."""
         connection, self._connection, self._channel, self._ready = self._connection, None, None, False
+        self._blocked = ""
         if connection is None:
             return
         if connection.is_open:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import structlog
 from django.db import Error, connection, transaction
-from django.db.models import F
 from django.db.models.functions import Now
 from dramatiq import Message
 
@@ -25,14 +24,18 @@ from messaging.publisher import BrokerUnavailable, Publisher
 
 log = structlog.get_logger(__name__)
 
+#: Where counting refusals ends; the column holds no more.
+MOST_RETURNS: Final = 32_767
 #: Rows per transaction. More gain nothing in throughput and hold the locks longer.
 BATCH: Final = 500
 #: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
 POLL_INTERVAL: Final = 0.02
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
 TROUBLE_INTERVAL: Final = 0.5
-#: A refused message waits this long, so that a missing queue is not hammered.
+#: A refused message waits this long, twice as long after each refusal: a queue may be missing for a moment or
+#: for ever, and what waits for it must not hold up the rest.
 REFUSED_DELAY: Final = timedelta(seconds=2)
+LONGEST_REFUSED_DELAY: Final = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -48,7 +51,8 @@ class Relay:
         pulse = heartbeats.Pulse("relay")
         while not stopping.is_set():
             pulse.beat(note=self.trouble)
-            self.jobs.run_due()
+            if not self.trouble:  # a rescue into an outbox that nobody empties would only fill it
+                self.jobs.run_due()
             if not self.try_once():
                 self.publisher.pump(TROUBLE_INTERVAL if self.trouble else POLL_INTERVAL)
         self.publisher.close()
@@ -85,11 +89,17 @@ def run_once(publisher: Publisher, *, batch: int = BATCH) -> int:
     failpoint("relay.published")
     confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
     OutboxMessage.objects.filter(id__in=confirmed).delete()
-    if published.refused:
-        OutboxMessage.objects.filter(message_id__in=published.refused).update(
-            available_at=Now() + REFUSED_DELAY, returns=F("returns") + 1
-        )
+    for row in rows:
+        if str(row.message_id) in published.refused:
+            put_back(row)
     return len(rows)
+
+
+def put_back(row: OutboxMessage) -> None:
+    """Let a refused message wait, longer each time."""
+    row.returns = min(row.returns + 1, MOST_RETURNS)
+    delay = min(REFUSED_DELAY * 2 ** min(row.returns - 1, 20), LONGEST_REFUSED_DELAY)
+    OutboxMessage.objects.filter(pk=row.pk).update(available_at=Now() + delay, returns=row.returns)
 
 
 def to_message(row: OutboxMessage) -> Message[Any]:

@@ -1,5 +1,6 @@
 """The query parameters of `GET /payments`."""
 
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -11,6 +12,22 @@ from payments.models import Payment
 from payments.states import Status
 
 
+class UtcFilter(IsoDateTimeFilter):
+    """A moment in ISO 8601, as UTC."""
+
+    def filter(self, qs: QuerySet[Payment], value: datetime | None) -> QuerySet[Payment]:
+        """Apply it.
+
+        Raises:
+            ValidationError: a moment that in UTC lies before the year 1 or after the year 9999.
+        """
+        try:
+            filtered: QuerySet[Payment] = super().filter(qs, value.astimezone(UTC) if value else value)
+        except OverflowError:
+            raise ValidationError({self.field_name: "This moment is beyond the calendar."}) from None
+        return filtered
+
+
 class PaymentFilter(FilterSet):
     """Narrow down a merchant's payments. Unknown parameters are refused, not ignored."""
 
@@ -18,8 +35,8 @@ class PaymentFilter(FilterSet):
     order_id = CharFilter()
     user_id = CharFilter()
     currency = CharFilter()
-    created_from = IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_from = UtcFilter(field_name="created_at", lookup_expr="gte")
+    created_before = UtcFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Payment

@@ -134,7 +134,8 @@ class Payment(models.Model):
                 condition=pgtrigger.Q(new__fence__lt=pgtrigger.F("old__fence")),
             ),
             pgtrigger.ReadOnly(
-                name="what_was_asked_stays", fields=["merchant", "mode", "amount", "currency", "order_id", "created_at"]
+                name="what_was_asked_stays",
+                fields=["id", "merchant", "mode", "amount", "currency", "order_id", "created_at"],
             ),
             pgtrigger.Protect(name="payments_are_kept", operation=pgtrigger.Delete),
         ]

@@ -82,11 +82,19 @@ class Journal:
                 decline_code=decline_code,
                 **charge,
             )
-            self._file.write(json.dumps(asdict(entry)).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._write(json.dumps(asdict(entry)).encode() + b"\n")
             self._remember(entry)
             return entry
+
+    def _write(self, line: bytes) -> None:
+        """Put a whole line on disk, or nothing: half a line would spoil the next one."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            os.write(self._file.fileno(), line)
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)
+            raise
 
     def close(self) -> None:
         """Let go of the file; everything is on disk already."""

@@ -5,11 +5,11 @@ servers of your own; `RABBITMQ_URL=none` asks for the in-process broker.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
@@ -20,17 +20,20 @@ from deploy.local.servers import Servers, start_servers
 from deploy.local.supervisor import Process, Supervisor
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+#: To ourselves we speak without the proxy that the machine may need for the rest of the world.
+DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 IN_PROCESS_BANNER: Final = """
   No RabbitMQ on this machine: messages travel in the memory of the relay process, which also runs the
-  workers. Payments are as safe (the truth is in PostgreSQL; what a crash loses is staged again within a
-  minute), but nothing can be consumed from outside. Install rabbitmq-server or set RABBITMQ_URL for the
+  workers. Payments are as safe (the truth is in PostgreSQL; what a stop loses is staged again within
+  minutes), but nothing can be consumed from outside. Install rabbitmq-server or set RABBITMQ_URL for the
   real thing.
 """
 
 
 def main() -> int:
     """Run until told to stop; 1 if the system cannot start here."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
     data = Path(os.environ.get("DATA_DIR") or ".data").resolve()
     supervisor = Supervisor(say=say)
     try:
@@ -45,6 +48,9 @@ def main() -> int:
     except CannotStart as reason:
         say(str(reason))
         return 1
+    except OSError as error:
+        say(f"The data folder {data} cannot be used ({error}). Make room or repair it, or set DATA_DIR.")
+        return 1
     except KeyboardInterrupt:
         return 0
     return 0
@@ -52,7 +58,7 @@ def main() -> int:
 
 def stop(supervisor: Supervisor, data: Path) -> None:
     """Stop everything; a second Ctrl-C does not interrupt that."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     if supervisor.processes:
         say("Stopping.")
@@ -99,7 +105,11 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
         "--bind",
         f"127.0.0.1:{port}",
     ]
-    web_process = supervisor.start(Process("web", [*web, "config.wsgi"], logs, env=env))
+    metrics = data / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)  # counters begin at zero with their processes
+    metrics.mkdir()
+    web_env = {**env, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    web_process = supervisor.start(Process("web", [*web, "config.wsgi"], logs, env=web_env))
     servers.await_rabbitmq()
     manage = [sys.executable, str(ROOT / "manage.py")]
     relay = supervisor.start(Process("relay", [*manage, "relay"], logs, env=env))
@@ -143,7 +153,7 @@ def prepare(env: dict[str, str]) -> None:
 def healthy(url: str, path: str) -> bool:
     """Whether a health address says `healthy`."""
     try:
-        with urllib.request.urlopen(url + path, timeout=2) as response:  # noqa: S310  # our own http URL
+        with DIRECT.open(url + path, timeout=2) as response:
             return b'"status": "healthy"' in response.read(30)
     except OSError:
         return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.local.machine import CannotStart
+
 ADMIN_USER: Final = "admin"
 
 
@@ -30,7 +32,12 @@ def keep_secrets(file: Path) -> Secrets:
             api_key=f"sk_test_{secrets.token_urlsafe(32)}",
         )
         write_private(file, {name: getattr(made, name) for name in Secrets.__slots__})
-    return Secrets(**json.loads(file.read_text()))
+    try:
+        return Secrets(**json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise CannotStart(
+            f"{file} is damaged: delete it (the demo's key and password change), or set DATA_DIR."
+        ) from None
 
 
 def write_private(file: Path, document: dict[str, Any]) -> None:

@@ -75,7 +75,8 @@ class Postgres:
         PostgreSQL would take the zombie for a living server and refuse to start.
         """
         pid_file = self.cluster / "postmaster.pid"
-        if pid_file.exists() and is_zombie(int(pid_file.read_text().split("\n", 1)[0])):
+        first_line = pid_file.read_text().partition("\n")[0].strip() if pid_file.exists() else ""
+        if pid_file.exists() and (not first_line.isdecimal() or is_zombie(int(first_line))):
             pid_file.unlink()
 
     def _initdb(self, programs: Path, secret: Path) -> None:

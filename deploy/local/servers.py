@@ -24,7 +24,6 @@ class Servers:
     database_url: str
     rabbitmq_url: str | None
     await_rabbitmq: Callable[[], None]
-    rabbitmq: RabbitMQ | None = None
 
 
 def start_servers(supervisor: Supervisor, folder: Path) -> Servers:
@@ -54,7 +53,6 @@ def start_servers(supervisor: Supervisor, folder: Path) -> Servers:
         database_url=database_url,
         rabbitmq_url=None if rabbitmq_url in {"", NO_RABBITMQ} else rabbitmq_url,
         await_rabbitmq=await_rabbitmq,
-        rabbitmq=node,
     )
 
 

@@ -19,7 +19,7 @@ from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transp
 
 #: HTTP status codes by which the sandbox says, in its own error format, that it did not take the request.
 #: Neither 409 nor 422 are among them: there an earlier request under the same key is at work, or was.
-REFUSALS: Final = frozenset({400, 401, 403, 404, 429, 503})
+REFUSALS: Final = frozenset({401, 403, 404, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,9 @@ def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
             detail=str(error.get("message", ""))[:500],
             reference=str(error.get("charge", ""))[:255],
         )
+    if answer.status_code == 400 and error.get("code"):
+        # It would say the same to every retry, as to a payment method that it does not know.
+        return Declined(decline_code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
     if answer.status_code in REFUSALS and error.get("code"):
         return Unavailable(detail=f"HTTP {answer.status_code} {error['code']}"[:200])
     return OutcomeUnknown(detail=f"HTTP {answer.status_code} that says nothing certain")

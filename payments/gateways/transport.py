@@ -45,6 +45,7 @@ class Transport:
         self._loop = asyncio.new_event_loop()
         self._client = httpx2.AsyncClient(
             trust_env=False,
+            headers={"Accept-Encoding": "identity"},  # bodies are read as they are
             follow_redirects=False,
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=50),

@@ -1,10 +1,11 @@
 """Steps 3 to 5: claim, call, settle. Two short transactions, and the call to the gateway between them."""
 
 import time
+from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from messaging.failpoints import failpoint
 from payments.gateways.base import LookupAnswer
@@ -13,6 +14,10 @@ from payments.operations.settle import settle
 from payments.states import AttemptKind
 
 log = structlog.get_logger(__name__)
+
+#: How long (s) an answer is held on to at least, and how long between two tries to store it.
+SETTLE_FOR: Final = 30.0
+SETTLE_PAUSE: Final = 0.5
 
 
 def process_payment(*, payment_id: UUID) -> None:
@@ -28,8 +33,25 @@ def process_payment(*, payment_id: UUID) -> None:
         if answer is None:
             return
         failpoint("charge.answered")
-        claim = settle(claim, answer)
+        claim = settle_surely(claim, answer)
         failpoint("charge.settled")
+
+
+def settle_surely(claim: Claim, answer: LookupAnswer) -> Claim | None:
+    """`settle`, again and again while the database is away or the row is locked: an answer must not be lost.
+
+    Until the lease ends, and for half a minute at least; then the look-up after the lease has to find out again.
+    """
+    ends = max(claim.lease_ends, time.monotonic() + SETTLE_FOR)
+    while True:
+        try:
+            return settle(claim, answer)
+        except (OperationalError, InterfaceError):
+            if time.monotonic() > ends:
+                raise
+            log.warning("settle_waits_for_the_database", payment_id=str(claim.request.payment_id))
+            connection.close()
+            time.sleep(SETTLE_PAUSE)
 
 
 def call_gateway(claim: Claim) -> LookupAnswer | None:

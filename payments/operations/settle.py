@@ -44,7 +44,8 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
     found = lock_payment(claim.request.payment_id)
     assert found is not None, "payments are never deleted"
     payment, now = found
-    record_answer(claim, answer, now=now)
+    if not record_answer(claim, answer, now=now):
+        return None  # settled before; only the news of its commit was lost
     failpoint("charge.settling")
     if payment.fence != claim.fence:
         settle_late(payment, claim, answer, now=now)
@@ -63,8 +64,8 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
     return None
 
 
-def record_answer(claim: Claim, answer: LookupAnswer, *, now: datetime) -> None:
-    """Complete the attempt, even one that was given up for abandoned."""
+def record_answer(claim: Claim, answer: LookupAnswer, *, now: datetime) -> bool:
+    """Complete the attempt, even one that was given up for abandoned; False when it has its answer already."""
     outcomes = {
         Approved: Outcome.APPROVED,
         Declined: Outcome.DECLINED,
@@ -72,13 +73,15 @@ def record_answer(claim: Claim, answer: LookupAnswer, *, now: datetime) -> None:
         OutcomeUnknown: Outcome.UNKNOWN,
         NotFound: Outcome.NOT_FOUND,
     }
-    Attempt.objects.filter(pk=claim.attempt_id).update(
+    unanswered = Attempt.objects.filter(pk=claim.attempt_id, outcome__in=["", Outcome.ABANDONED])
+    matched = unanswered.update(
         outcome=outcomes[type(answer)],
         code=getattr(answer, "decline_code", ""),
         detail=getattr(answer, "detail", ""),
         gateway_reference=getattr(answer, "reference", ""),
         finished_at=now,
     )
+    return bool(matched)
 
 
 def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any) -> None:

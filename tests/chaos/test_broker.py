@@ -1,5 +1,8 @@
 """RabbitMQ stops, forgets everything, or cuts all connections: payments are accepted meanwhile, and all finish."""
 
+import dramatiq
+import pika
+
 from tests.system import eventually
 
 
@@ -29,6 +32,40 @@ def test_a_wiped_broker_loses_no_payment(system):
     system.start("worker")
     assert system.await_final(ids) == {"succeeded": 30}
     system.verify(ids)
+
+
+def test_a_broker_short_of_memory_is_told_and_loses_no_payment(system):
+    """A blocked RabbitMQ takes connections and reads nothing; it looks alive to everybody who does not listen."""
+    system.start("relay")
+    system.start("worker")
+    system.await_final(system.accept(2, prefix="before-block"))
+    system.rabbitmq.control("set_vm_memory_high_watermark", "0.000001")
+    ids = system.accept(20, prefix="blocked")
+
+    def told():
+        part = system.http.get(f"{system.url}/health").json()["parts"]["rabbitmq"]
+        return part["status"] == "unhealthy" and "accepts no messages" in part["detail"]
+
+    eventually(told, within=30, what="health says that RabbitMQ is blocked")
+    assert set(system.statuses(ids)) == {"pending"}
+    system.rabbitmq.control("set_vm_memory_high_watermark", "0.4")
+    assert system.await_final(ids) == {"succeeded": 20}
+    system.verify(ids)
+
+
+def test_a_worker_whose_threads_died_ends_instead_of_pretending(system):
+    """A message that names a queue nobody serves kills its thread inside Dramatiq."""
+    worker = system.start("worker", WORKER_THREADS="2")
+    body = dramatiq.Message(
+        queue_name="nobodys", actor_name="process_payments", args=(), kwargs={"ids": []}, options={}
+    ).encode()
+    eventually(lambda: "payments" in system.rabbitmq.control("list_queues", "name"), within=30)
+    with pika.BlockingConnection(pika.URLParameters(system.rabbitmq.url)) as connection:
+        connection.channel().basic_publish("", "payments", body)
+    eventually(lambda: worker.pid is None, within=30, what="the worker ends")
+    assert worker.child.returncode == 1
+    assert "start the worker again" in worker.last_words()
+    system.rabbitmq.control("purge_queue", "payments")
 
 
 def test_a_deleted_queue_is_declared_again(system):

@@ -372,3 +372,12 @@ def test_the_metrics_know_what_the_database_knows(probe, accept):
 def test_an_empty_outbox_has_no_oldest_message(probe):
     values = gauges(probe.get("/metrics").content.decode())
     assert values["payments_outbox_messages"] == values["payments_outbox_oldest_seconds"] == 0
+
+
+@pytest.mark.parametrize(
+    "moment", [{"created_from": "9999-12-31T23:59:59-23:59"}, {"created_before": "0001-01-01T00:00:00+23:59"}]
+)
+def test_a_moment_beyond_the_calendar_is_refused(client, moment):
+    answer = client.get(URL, moment)
+    assert answer.status_code == 400
+    assert "beyond the calendar" in answer.json()["detail"]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dramatiq
 import pytest
+from django.db import InterfaceError, OperationalError
 from dramatiq import Message, MessageProxy
 
 from messaging import escapes
@@ -88,3 +89,33 @@ def test_one_payment_that_fails_unexpectedly_does_not_hold_up_the_others(monkeyp
     with pytest.raises(ValueError, match="a defect"):
         actors.process_payments.fn(ids=ids)
     assert seen == ["1", "2", "3"]
+
+
+def test_a_message_waits_for_a_database_that_is_away_and_is_not_rejected(monkeypatch):
+    """Rejecting it moved whole queues into their dead-letter queues within seconds of an outage."""
+    answers = [OperationalError("the server closed the connection"), InterfaceError("connection is closed"), None]
+
+    def store(*args, **kwargs):
+        if error := answers.pop(0):
+            raise error
+
+    monkeypatch.setattr(escapes, "handle_escape", store)
+    monkeypatch.setattr(escapes, "OUTAGE_PAUSES", (0.0, 0.0, 0.0))
+    waiting = message()
+    Escapes().after_process_message(dramatiq.get_broker(), waiting, exception=failure())
+    assert answers == []
+    assert not waiting.failed
+
+
+def test_a_payment_that_escapes_again_after_its_dead_letter_makes_no_second_one():
+    """The rescue brings it back under new message ids for as long as it is in work."""
+    for _ in range(3):
+        handle_escape(message(escapes=LIMIT - 1), failure(), now=NOW)
+    letter = DeadLetter.objects.get()
+    assert (letter.subject, letter.attempts) == ("payment:1", 3 * LIMIT)
+
+
+def test_a_dead_letter_quotes_no_row_of_the_database():
+    error = ValueError('new row violates check constraint "x"\nDETAIL:  Failing row contains (canary@example.com).')
+    handle_escape(message(escapes=LIMIT - 1), error, now=NOW)
+    assert "canary" not in DeadLetter.objects.get().detail

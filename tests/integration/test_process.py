@@ -1,10 +1,12 @@
 """Steps 3 to 5: the claim table, the outcome classes, and what each may lead to."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.models.functions import Now
 
 from messaging.models import DeadLetter, OutboxMessage
@@ -12,7 +14,7 @@ from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown,
 from payments.models import Payment
 from payments.operations import process_payment
 from payments.operations.claims import claim_payment
-from payments.operations.process import call_gateway
+from payments.operations.process import call_gateway, settle_surely
 from payments.operations.settle import LOOKUP_DELAYS, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -315,6 +317,39 @@ def test_many_workers_at_once_make_one_charge(accept, sandbox):
     assert payment.status == "succeeded"
     assert len(sandbox.charges(payment)) == 1
     assert payment.attempts.count() == 1
+
+
+# --- storing an answer
+
+
+def test_an_answer_survives_the_loss_of_the_connection_it_was_to_be_stored_through(accept, settings):
+    payment = accept()
+    claim = claim_payment(payment.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (backend,) = cursor.fetchone()
+    with psycopg.connect(os.environ["DATABASE_URL"].rpartition("/")[0] + "/postgres", autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [backend])
+    assert settle_surely(claim, Approved(reference="ch_1")) is None
+    payment.refresh_from_db()
+    assert payment.status == "succeeded"
+    assert outcomes(payment) == ["charge approved"]
+
+
+def test_an_answer_that_is_stored_twice_counts_once(accept):
+    """The commit went through, and only the news of it was lost: the second try finds it done."""
+    payment = accept()
+    claim = claim_payment(payment.pk)
+    for _ in range(2):
+        assert settle(claim, Unavailable(detail="503")) is None
+    payment.refresh_from_db()
+    assert (payment.retries, payment.status) == (1, "processing")
+    assert OutboxMessage.objects.count() == 2  # the first message and one retry
+
+
+def test_a_request_that_the_gateway_calls_wrong_fails_at_once(accept, sandbox):
+    payment = process(accept(payment_method="pm_no_such_thing"))
+    assert (payment.status, payment.decline_code, payment.charge_attempts) == ("failed", "payment_method_unknown", 1)
 
 
 # --- leases, fences and answers that come late

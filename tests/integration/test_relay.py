@@ -5,16 +5,18 @@ import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 
 import pika
 import pytest
 from django.db import connections, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 from dramatiq import Message
 
 from messaging import outbox, relay
 from messaging.models import OutboxMessage
-from messaging.periodic import PeriodicJobs
+from messaging.periodic import Job, PeriodicJobs
 from messaging.publisher import BrokerUnavailable, Published, RabbitPublisher
 from messaging.relay import Relay, run_once
 
@@ -204,3 +206,36 @@ def test_the_relay_tells_its_trouble_and_its_recovery(stage):
 def test_staging_outside_a_transaction_is_a_defect():
     with pytest.raises(AssertionError):
         outbox.stage("payment.due", {"ids": []})
+
+
+def test_a_message_that_is_refused_for_ever_waits_longer_each_time_and_stops_nothing(stage):
+    """The count of refusals once overflowed its column, and with it every batch failed."""
+    stage(2)
+    hopeless, healthy = OutboxMessage.objects.order_by("id")
+    refuse_first = ScriptedPublisher(lambda ids: Published(confirmed=set(ids[1:]), refused={ids[0]}))
+    OutboxMessage.objects.filter(pk=hopeless.pk).update(returns=32_767)
+    run_once(refuse_first)
+    assert not OutboxMessage.objects.filter(pk=healthy.pk).exists()
+    waits = []
+    for returns in (0, 1, 2, 30, 32_767):
+        OutboxMessage.objects.filter(pk=hopeless.pk).update(returns=returns, available_at=Now())
+        run_once(ScriptedPublisher(lambda ids: Published(refused=set(ids))))
+        hopeless.refresh_from_db()
+        waits.append(round((hopeless.available_at - timezone.now()).total_seconds()))
+    assert waits == [2, 4, 8, 600, 600]
+
+
+def test_no_rescue_fills_an_outbox_that_nobody_empties():
+    runs = []
+    stopping = Event()
+
+    class Stopping(ScriptedPublisher):
+        def pump(self, seconds):
+            stopping.set() if len(runs) == 1 and self.seen else None
+            self.seen = True
+
+        seen = False
+
+    jobs = PeriodicJobs([Job("job", lambda: runs.append(1), 0.0)])
+    Relay(Stopping(BrokerUnavailable("away")), jobs).run(stopping)
+    assert runs == [1]  # before the trouble was known, and not again

@@ -97,7 +97,11 @@ def test_a_decline_under_a_status_of_success_is_never_a_decline():
     assert isinstance(read(200, {"error": DECLINE}), OutcomeUnknown)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 503])
+def test_a_request_that_the_gateway_calls_wrong_is_final_and_not_sent_again():
+    assert read(400, error("payment_method_unknown")).decline_code == "payment_method_unknown"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 def test_a_refusal_in_the_gateways_own_words_proves_that_nothing_was_taken(status):
     assert read(status, error("some_code")) == Unavailable(detail=f"HTTP {status} some_code")
 

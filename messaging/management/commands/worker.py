@@ -28,6 +28,9 @@ class Command(BaseCommand):
         worker = start_worker(threads=options["threads"], queues=set(options["queues"] or ()) or None)
         pulse = heartbeats.Pulse("worker")
         while not stopping.wait(1.0):
-            pulse.beat(note="" if all(thread.is_alive() for thread in worker.workers) else "a thread has died")
+            if not all(thread.is_alive() for thread in [*worker.workers, *worker.consumers.values()]):
+                pulse.stop()
+                raise CommandError("A thread of the worker has died; start the worker again.")
+            pulse.beat()
         worker.stop(timeout=STOP_TIMEOUT)
         pulse.stop()

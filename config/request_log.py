@@ -1,0 +1,13 @@
+"""One log line for each HTTP request."""
+
+from django.http import HttpRequest
+from django_structlog.middlewares import RequestMiddleware
+
+
+class PathLoggingMiddleware(RequestMiddleware):
+    """Logs requests by method and path: a query string holds what clients search for, such as payers."""
+
+    @staticmethod
+    def format_request(request: HttpRequest) -> str:
+        """`GET /api/v1/payments`."""
+        return f"{request.method} {request.path}"
