@@ -19,9 +19,9 @@ FROM python AS builder
 COPY requirements.txt /
 # Wheels only: no package runs code of its own here, and no compiler is needed. The environment gets no pip,
 # because nothing shall be installed into a running container.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/pip-cache \
     python -m venv --without-pip /venv \
-    && /usr/local/bin/python -m pip --python /venv/bin/python install --only-binary :all: --requirement /requirements.txt
+    && /usr/local/bin/python -m pip --cache-dir /pip-cache --python /venv/bin/python install --only-binary :all: --requirement /requirements.txt
 
 
 FROM python AS final

@@ -52,6 +52,7 @@ def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> tuple[Paymen
 @transaction.atomic(durable=True)
 def claim_payment(payment_id: UUID) -> Claim | None:
     """Claim a payment for whatever is to be asked about it now; None when nothing is."""
+    asked_at = time.monotonic()
     found = lock_payment(payment_id, skip_locked=True)
     if found is None:
         return None
@@ -63,7 +64,7 @@ def claim_payment(payment_id: UUID) -> Claim | None:
         abandon_open_attempts(payment, now=now)
         if payment.status == Status.PROCESSING:
             transitions.move(payment, Status.UNKNOWN, now=now, error_code="outcome_unknown", error_detail="")
-    return open_attempt(payment, kind, now=now)
+    return open_attempt(payment, kind, now=now, asked_at=asked_at)
 
 
 def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
@@ -82,10 +83,13 @@ def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
     return AttemptKind.CHARGE if payment.status == Status.PROCESSING else AttemptKind.LOOKUP
 
 
-def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime) -> Claim:
-    """Write the claim: a new fence, a lease, an open attempt."""
+def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at: float) -> Claim:
+    """Write the claim: a new fence, a lease, an open attempt.
+
+    `asked_at` is our monotonic clock just before the database was asked for `now`: however long this process
+    was held up since, its idea of the lease ends no later than the database's.
+    """
     gateway = registry.get(payment.gateway)
-    lease_ends = time.monotonic() + gateway.lease.total_seconds()
     changes: dict[str, Any] = {
         "fence": payment.fence + 1,
         "lease_expires_at": now + gateway.lease,
@@ -109,7 +113,7 @@ def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime) -> Claim
         fence=payment.fence,
         gateway=gateway,
         request=request,
-        lease_ends=lease_ends,
+        lease_ends=asked_at + gateway.lease.total_seconds(),
     )
 
 

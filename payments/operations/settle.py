@@ -4,6 +4,7 @@ Nothing is guessed: a payment fails only by proof, and while an outcome is unkno
 """
 
 import random
+import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ OUTBOX_HORIZON: Final = timedelta(minutes=1)
 @transaction.atomic(durable=True)
 def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
     """Record an answer and let the payment follow it; returns a new claim when another call is due at once."""
+    asked_at = time.monotonic()
     found = lock_payment(claim.request.payment_id)
     assert found is not None, "payments are never deleted"
     payment, now = found
@@ -58,7 +60,7 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
         case Unavailable() if payment.status == Status.PROCESSING:
             retry_or_give_up(payment, claim, answer, now=now)
         case NotFound():
-            return send_again_or_wait(payment, claim, now=now)
+            return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
         case Unavailable() | OutcomeUnknown():
             look_up_later(payment, detail=answer.detail, now=now)
     return None
@@ -171,7 +173,7 @@ def look_up_later(payment: Payment, *, detail: str, now: datetime) -> None:
         transitions.flag_for_review(payment, lease_expires_at=None, next_attempt_at=None, revive_at=None, **error)
 
 
-def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime) -> Claim | None:
+def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_at: float) -> Claim | None:
     """The gateway knows no charge under this key: believe it after the grace period, then send again.
 
     With the same key, and only as long as the gateway would recognise a first request that arrives after all.
@@ -189,7 +191,7 @@ def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime) -> Clai
     if now + claim.gateway.lease >= window_ends:
         look_up_later(payment, detail="not found at the gateway, and too late to send again", now=now)
         return None
-    return open_attempt(payment, AttemptKind.CHARGE, now=now)
+    return open_attempt(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
 
 
 def schedule(payment: Payment, *, at: datetime, now: datetime, **changes: Any) -> None:

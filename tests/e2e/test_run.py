@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from deploy.local.demo import curl
 from tests.e2e.conftest import alive, make_run
 from tests.system import eventually
 
@@ -23,8 +24,6 @@ def run(request, tmp_path_factory):
 
 def printed_curl(run):
     """The command of the table, as somebody would paste it."""
-    from deploy.local.demo import curl  # noqa: PLC0415  # what the run prints
-
     return curl(run.demo)
 
 

@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from django.db import connection, connections
 from django.db.models.functions import Now
 
 from messaging.models import DeadLetter, OutboxMessage
+from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
 from payments.operations import process_payment
@@ -356,13 +358,21 @@ def test_a_request_that_the_gateway_calls_wrong_fails_at_once(accept, sandbox):
 
 
 def test_a_worker_with_too_little_lease_left_does_not_call(accept, sandbox, settings):
-    from payments.gateways import registry  # noqa: PLC0415  # after the fixture has set it up
-
     settings.GATEWAYS = {"sandbox": {**settings.GATEWAYS["sandbox"], "LEASE": 0.5}}
     registry.get.cache_clear()
     claim = claim_payment(accept().pk)
     assert call_gateway(claim) is None
     assert sandbox.charges() == []
+
+
+def test_a_worker_held_up_while_it_claims_does_not_think_its_lease_longer_than_it_is(accept, sandbox, monkeypatch):
+    """Stopped for ten minutes between the database's answer and the call, it must not call."""
+    payment = accept()
+    real = registry.get(payment.gateway)
+    moments = iter([100.0])  # the claim reads the clock once, before it asks the database
+    monkeypatch.setattr("payments.operations.claims.time", SimpleNamespace(monotonic=lambda: next(moments)))
+    claim = claim_payment(payment.pk)
+    assert claim.lease_ends == 100.0 + real.lease.total_seconds()
 
 
 def late(accept, state_now):
