@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import dramatiq
 import pika
+import pika.exceptions
 import structlog
 from dramatiq import Message
 from dramatiq.common import xq_name
@@ -168,23 +169,18 @@ class RabbitPublisher:
     def publish(self, messages: Sequence[Message[Any]]) -> Published:
         """Send all messages, then wait for their confirms, at most `PUBLISH_DEADLINE`.
 
-        `mandatory` makes RabbitMQ hand back what no queue takes; such messages are refused, not lost.
+        Raises:
+            BrokerUnavailable: the connection broke while sending; none of the batch counts as published.
         """
         assert self._channel is not None, "ensure_connected() comes first"
         self._outcome = Published()
         self._unconfirmed = {}
-        for message in messages:
-            self._unconfirmed[self._next_tag] = message.message_id
-            self._next_tag += 1
-            self._channel.basic_publish(
-                exchange="",
-                routing_key=message.queue_name,
-                body=message.encode(),
-                properties=pika.BasicProperties(
-                    delivery_mode=2, content_type="application/json", message_id=message.message_id
-                ),
-                mandatory=True,
-            )
+        try:
+            for message in messages:
+                self._send(self._channel, message)
+        except pika.exceptions.AMQPError as error:
+            self.close()
+            raise BrokerUnavailable(explain(error)) from error
         self._spin(PUBLISH_DEADLINE, until=lambda: not self._unconfirmed or bool(self._blocked))
         if self._unconfirmed:
             reason = self._blocked or self._failure or "no confirm in time"
@@ -194,6 +190,20 @@ class RabbitPublisher:
             # Start afresh: a lost queue is declared again, late confirms of this batch cannot mix with the next.
             self.close()
         return self._outcome
+
+    def _send(self, channel: Channel, message: Message[Any]) -> None:
+        """`mandatory` makes RabbitMQ hand back what no queue takes; such messages are refused, not lost."""
+        self._unconfirmed[self._next_tag] = message.message_id
+        self._next_tag += 1
+        channel.basic_publish(
+            exchange="",
+            routing_key=message.queue_name,
+            body=message.encode(),
+            properties=pika.BasicProperties(
+                delivery_mode=2, content_type="application/json", message_id=message.message_id
+            ),
+            mandatory=True,
+        )
 
     def _on_return(self, _channel: Any, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """A message that no queue takes comes back, and only then is confirmed."""

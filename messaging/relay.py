@@ -89,17 +89,16 @@ def run_once(publisher: Publisher, *, batch: int = BATCH) -> int:
     failpoint("relay.published")
     confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
     OutboxMessage.objects.filter(id__in=confirmed).delete()
-    for row in rows:
-        if str(row.message_id) in published.refused:
-            put_back(row)
+    put_back([row for row in rows if str(row.message_id) in published.refused])
     return len(rows)
 
 
-def put_back(row: OutboxMessage) -> None:
-    """Let a refused message wait, longer each time."""
-    row.returns = min(row.returns + 1, MOST_RETURNS)
-    delay = min(REFUSED_DELAY * 2 ** min(row.returns - 1, 20), LONGEST_REFUSED_DELAY)
-    OutboxMessage.objects.filter(pk=row.pk).update(available_at=Now() + delay, returns=row.returns)
+def put_back(refused: list[OutboxMessage]) -> None:
+    """Let refused messages wait, each longer than the last time; one statement for all."""
+    for row in refused:
+        row.returns = min(row.returns + 1, MOST_RETURNS)
+        row.available_at = Now() + min(REFUSED_DELAY * 2 ** min(row.returns - 1, 20), LONGEST_REFUSED_DELAY)
+    OutboxMessage.objects.bulk_update(refused, ["available_at", "returns"])
 
 
 def to_message(row: OutboxMessage) -> Message[Any]:

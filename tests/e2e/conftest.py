@@ -25,6 +25,7 @@ class Run:
     def popen(self) -> subprocess.Popen[str]:
         env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "RABBITMQ_URL"}}
         env |= {"PORT": str(self.port), "DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT)}
+        env |= {"http_proxy": "http://127.0.0.1:9"}  # as where pip needs a proxy; this one would swallow everything
         env |= {"RABBITMQ_URL": self.broker} if self.broker else {}
         argv = [sys.executable, "-m", "deploy.local"]
         return subprocess.Popen(argv, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -239,3 +239,24 @@ def test_no_rescue_fills_an_outbox_that_nobody_empties():
     jobs = PeriodicJobs([Job("job", lambda: runs.append(1), 0.0)])
     Relay(Stopping(BrokerUnavailable("away")), jobs).run(stopping)
     assert runs == [1]  # before the trouble was known, and not again
+
+
+def test_a_connection_that_breaks_while_sending_publishes_nothing_and_is_opened_again(
+    stage, publisher, channel, queue, monkeypatch
+):
+    stage(2)
+    real, sent = publisher._channel.basic_publish, []
+
+    def break_at_the_second(**message):
+        sent.append(message)
+        if len(sent) == 2:
+            raise pika.exceptions.ChannelWrongStateError("Channel is closed.")
+        real(**message)
+
+    monkeypatch.setattr(publisher._channel, "basic_publish", break_at_the_second)
+    with pytest.raises(BrokerUnavailable, match="Channel is closed"):
+        run_once(publisher)
+    assert OutboxMessage.objects.count() == 2
+    publisher.ensure_connected()
+    assert run_once(publisher) == 2
+    assert {message.kwargs["ids"][0] for message in drain(channel, queue)} == {"0", "1"}
