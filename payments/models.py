@@ -6,6 +6,7 @@ Status is written by `payments.transitions` alone.
 from typing import ClassVar
 
 import pgtrigger
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -54,6 +55,12 @@ class Payment(models.Model):
         null=True, blank=True, help_text="When the rescue stages it again, if nothing moved by then."
     )
     revivals = models.PositiveIntegerField(default=0)
+    held_since = models.DateTimeField(
+        null=True, blank=True, help_text="Its gateway is paused or its breaker open; released when calls flow again."
+    )
+    charge_before = models.DateTimeField(
+        null=True, blank=True, help_text="From then on no charge is begun: the payment is too old to surprise its payer."
+    )
 
     error_code = models.CharField(max_length=50, blank=True)
     decline_code = models.CharField(max_length=50, blank=True)
@@ -76,6 +83,10 @@ class Payment(models.Model):
             ),
             # The rescue's poll. Only what is in work is in the index, so it stays small at any age of the table.
             models.Index(fields=["revive_at"], name="payment_revive", condition=Q(revive_at__isnull=False)),
+            # The release of what waited for a gateway, longest first. Empty while all gateways work.
+            models.Index(
+                fields=["gateway", "held_since"], name="payment_held", condition=Q(held_since__isnull=False)
+            ),
             # The count of unknown payments in health and metrics.
             models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
         ]
@@ -120,6 +131,11 @@ class Payment(models.Model):
                 condition=Q(lease_expires_at__isnull=True)
                 | Q(status__in=[Status.PROCESSING, Status.UNKNOWN, Status.AUTHORIZED]),
                 name="payment_lease_only_in_work",
+            ),
+            models.CheckConstraint(
+                condition=Q(held_since__isnull=True)
+                | Q(status__in=[Status.PROCESSING, Status.UNKNOWN], lease_expires_at__isnull=True),
+                name="payment_held_between_calls",
             ),
         ]
         triggers: ClassVar = [
@@ -181,6 +197,12 @@ class PaymentEvent(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="events")
+    # The payment's own, here as well for the list of all of a merchant's events. The payment's foreign key vouches
+    # for the merchant.
+    merchant = models.ForeignKey(
+        Merchant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    mode = models.CharField(max_length=4, choices=Mode.choices)
     type = models.CharField(max_length=50)
     version = models.PositiveIntegerField(help_text="The payment's version that this event made.")
     snapshot = models.JSONField()
@@ -188,6 +210,10 @@ class PaymentEvent(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        indexes: ClassVar = [
+            # GET /events: one merchant's, newest first; ids are time-ordered.
+            models.Index(fields=["merchant", "mode", "-id"], name="event_newest"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["payment", "version"], name="one_event_per_version"),
         ]
@@ -210,12 +236,83 @@ class IdempotencyKey(models.Model):
     body = models.TextField()
     location = models.CharField(max_length=255)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="idempotency_keys")
+    replays = models.PositiveIntegerField(db_default=0, help_text="How many duplicates of the request it has absorbed.")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        indexes: ClassVar = [
+            # Pruning: rows lie in the order of their time, so a few bytes per range of pages are index enough.
+            BrinIndex(fields=["created_at"], name="idempotency_key_age", autosummarize=True),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["merchant", "key"], name="one_request_per_idempotency_key"),
         ]
 
     def __str__(self) -> str:
         return self.key
+
+
+class GatewayCircuit(models.Model):
+    """Whether calls to a gateway are let through. A gateway that never was in trouble has no row."""
+
+    gateway = models.CharField(max_length=30, primary_key=True)
+    open_until = models.DateTimeField(
+        null=True, blank=True, help_text="The breaker is open: no call before it, then one probe at a time."
+    )
+    openings = models.PositiveIntegerField(default=0, help_text="Openings in a row; each lasts longer.")
+    probing_until = models.DateTimeField(null=True, blank=True, help_text="The lease of the probe under way.")
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the breaker last closed; earlier failures do not count."
+    )
+    paused_at = models.DateTimeField(null=True, blank=True, help_text="People have stopped all calls.")
+    pause_reason = models.CharField(max_length=200, blank=True)
+    paused_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(paused_at__isnull=True) | ~Q(pause_reason=""), name="circuit_pause_has_a_reason"
+            ),
+            models.CheckConstraint(
+                condition=Q(probing_until__isnull=True) | Q(open_until__isnull=False), name="circuit_probes_while_open"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.gateway
+
+
+class GatewayEvent(models.Model):
+    """What a gateway told us by itself, stored before anything is made of it: the inbox."""
+
+    id = models.BigAutoField(primary_key=True)
+    gateway = models.CharField(max_length=30)
+    event_id = models.CharField(max_length=255, help_text="The gateway's own id; it may tell the same twice.")
+    type = models.CharField(max_length=100)
+    body = models.JSONField()
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, related_name="gateway_events", null=True, blank=True
+    )
+    result = models.CharField(max_length=50, blank=True, help_text="What it led to; empty until it is handled.")
+    received_at = models.DateTimeField(db_default=Now())
+    handled_at = models.DateTimeField(null=True, blank=True)
+    revive_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the rescue stages it again, if it is not handled by then."
+    )
+
+    class Meta:
+        indexes: ClassVar = [
+            # The rescue's poll.
+            models.Index(fields=["revive_at"], name="gateway_event_revive", condition=Q(revive_at__isnull=False)),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["gateway", "event_id"], name="one_row_per_gateway_event"),
+            models.CheckConstraint(
+                condition=Q(handled_at__isnull=True, result="", revive_at__isnull=False)
+                | (Q(handled_at__isnull=False, revive_at__isnull=True) & ~Q(result="")),
+                name="gateway_event_handled_or_rescued",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.event_id}"

@@ -42,7 +42,8 @@ def move(payment: Payment, to: Status, *, now: datetime, **changes: Any) -> None
     if to not in LEGAL_MOVES[Status(payment.status)]:
         raise IllegalMove(f"{payment.status} -> {to.value}")
     if to in FINAL:
-        changes |= {"finished_at": now, "next_attempt_at": None, "revive_at": None, "lease_expires_at": None}
+        ended = ("next_attempt_at", "revive_at", "lease_expires_at", "held_since")
+        changes |= {"finished_at": now, **dict.fromkeys(ended)}
     update(payment, status=to, version=payment.version + 1, **changes)
     write_event(payment, entered(to))
 
@@ -73,6 +74,8 @@ def write_event(payment: Payment, event_type: EventType) -> None:
     """Append what has just happened, with the payment as it now is."""
     PaymentEvent.objects.create(
         payment=payment,
+        merchant_id=payment.merchant_id,
+        mode=payment.mode,
         type=event_type,
         version=payment.version,
         snapshot={"schema": SNAPSHOT_SCHEMA, **represent(payment)},

@@ -321,11 +321,17 @@ def test_no_event_is_ever_changed_or_deleted(payment_in):
             update(event, **columns)
 
 
+def event_of(payment, event_type):
+    return PaymentEvent.objects.create(
+        payment=payment, merchant_id=payment.merchant_id, mode=payment.mode, type=event_type, version=1, snapshot={}
+    )
+
+
 def test_no_two_events_make_the_same_version(payment_in):
     payment = payment_in(Status.PENDING)
-    PaymentEvent.objects.create(payment=payment, type="payment.created", version=1, snapshot={})
+    event_of(payment, "payment.created")
     with refused("one_event_per_version"), transaction.atomic():
-        PaymentEvent.objects.create(payment=payment, type="payment.processing", version=1, snapshot={})
+        event_of(payment, "payment.processing")
 
 
 # --- what there is only one of
