@@ -34,6 +34,12 @@ class Environment:
     behind_tls_proxy: bool
     charge_deadline: float
     charge_lease: float
+    payment_max_age: float
+    breaker_min_calls: int
+    breaker_failure_rate: float
+    breaker_window: float
+    breaker_open_for: float
+    sandbox_webhook_secrets: list[str]
     revive_after: float
     rescue_every: float
     worker_threads: int
@@ -65,6 +71,12 @@ def read_environment() -> Environment:
         behind_tls_proxy=env.bool("BEHIND_TLS_PROXY", False),
         charge_deadline=env.float("CHARGE_DEADLINE", 20.0, validate=validate.Range(min=0.1, max=60)),
         charge_lease=env.float("CHARGE_LEASE", 60.0, validate=validate.Range(min=0.5, max=600)),
+        payment_max_age=env.float("PAYMENT_MAX_AGE", 86_400.0, validate=validate.Range(min=1, max=2_592_000)),
+        breaker_min_calls=env.int("BREAKER_MIN_CALLS", 20, validate=validate.Range(min=1, max=200)),
+        breaker_failure_rate=env.float("BREAKER_FAILURE_RATE", 0.5, validate=validate.Range(min=0.01, max=1)),
+        breaker_window=env.float("BREAKER_WINDOW", 30.0, validate=validate.Range(min=1, max=3600)),
+        breaker_open_for=env.float("BREAKER_OPEN_FOR", 10.0, validate=validate.Range(min=0.1, max=3600)),
+        sandbox_webhook_secrets=env.list("SANDBOX_WEBHOOK_SECRET", []),
         revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),

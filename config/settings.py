@@ -128,10 +128,12 @@ DRAMATIQ_BROKER = {
 #: What may be staged in the outbox -> the queue and actor that receive it.
 MESSAGE_ROUTES = {
     "payment.due": ("payments", "process_payments"),
+    "gateway_event.received": ("payments", "handle_gateway_events"),
 }
 #: What the relay process does besides relaying: dotted name -> seconds between two runs.
 RELAY_PERIODIC_JOBS = {
     "payments.rescue.run_once": ENV.rescue_every,
+    "payments.breaker.release_held": ENV.rescue_every,
     "messaging.heartbeats.prune": 600.0,
 }
 #: Threads of one worker process. Each holds one database connection.
@@ -144,14 +146,23 @@ WORKER_THREADS = ENV.worker_threads
 #: DEADLINE bounds one call from connect to the last byte of the answer. LEASE is how long a worker may
 #: hold a payment: at least twice the deadline (checked at start), or a slow call would outlive it.
 #: RETRY_DELAYS are the waits after an answer that proves nothing was taken; each is stretched by up to 100 %.
+#: MAX_AGE: no charge is begun for a payment this long after it was accepted; it fails with a dead letter.
+#: BREAKER: see `payments.breaker.Limits`.
 GATEWAYS: dict[str, dict[str, Any]] = {
     "sandbox": {
         "BACKEND": "payments.gateways.sandbox.SandboxGateway",
-        "OPTIONS": {"url": ENV.sandbox_url},
+        "OPTIONS": {"url": ENV.sandbox_url, "webhook_secrets": ENV.sandbox_webhook_secrets},
         "MODE": "test",
         "DEADLINE": ENV.charge_deadline,
         "LEASE": ENV.charge_lease,
         "RETRY_DELAYS": [1.0, 2.0, 4.0],
+        "MAX_AGE": ENV.payment_max_age,
+        "BREAKER": {
+            "WINDOW": ENV.breaker_window,
+            "MIN_CALLS": ENV.breaker_min_calls,
+            "FAILURE_RATE": ENV.breaker_failure_rate,
+            "OPEN_FOR": ENV.breaker_open_for,
+        },
     },
 }
 #: A payment that nobody has taken up is staged again after this long (seconds), doubled up to 10 minutes.

@@ -8,10 +8,12 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import Error, connection
 from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from messaging import heartbeats
+from payments import breaker
 
 HEALTHY: Final = {"status": "healthy"}
 
@@ -44,6 +46,7 @@ def health(_request: HttpRequest) -> JsonResponse:
             parts["worker"] = process("worker")
         else:
             parts["worker"] = relay  # the relay process hosts the workers
+        parts |= gateways()
     status = "healthy" if all(part == HEALTHY for part in parts.values()) else "degraded"
     if parts["database"] != HEALTHY:
         status = "unhealthy"
@@ -66,6 +69,12 @@ def process(name: str) -> dict[str, Any]:
     if beat is None:
         return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; start `manage.py {name}`."}
     return {"status": "degraded", "detail": beat.note} if beat.note else HEALTHY
+
+
+def gateways() -> dict[str, dict[str, Any]]:
+    """The gateways that may not be called at the moment; payments wait for them."""
+    held_up = breaker.troubles(now=timezone.now())
+    return {f"gateway {name}": {"status": "degraded", "detail": state} for name, state in held_up.items()}
 
 
 def rabbitmq() -> dict[str, Any]:

@@ -35,6 +35,18 @@ GAUGES: Final = (
         "SELECT count(*) FROM payments_payment WHERE status = 'unknown'",
     ),
     (
+        "payments_held",
+        "Payments that wait for a paused gateway or an open breaker.",
+        "SELECT count(*) FROM payments_payment WHERE held_since IS NOT NULL",
+    ),
+    (
+        "payments_gateway_held_up",
+        "1 while a gateway is paused or its breaker is not closed; 0 after it once was.",
+        """
+        SELECT (paused_at IS NOT NULL OR open_until IS NOT NULL)::int, gateway FROM payments_gatewaycircuit
+        """,
+    ),
+    (
         "payments_dead_letters_open",
         "Dead letters nobody has decided on.",
         "SELECT count(*) FROM messaging_deadletter WHERE state = 'open'",
@@ -56,8 +68,7 @@ class DatabaseGauges(Collector):
             for name, text, query in GAUGES:
                 cursor.execute(query)
                 rows = cursor.fetchall()
-                by_process = len(cursor.description) > 1
-                family = GaugeMetricFamily(name, text, labels=["process"] if by_process else None)
+                family = GaugeMetricFamily(name, text, labels=[column.name for column in cursor.description[1:]])
                 for value, *labels in rows:
                     family.add_metric(labels, float(value))
                 yield family

@@ -3,15 +3,18 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from messaging.look_only import LookOnly
-from payments.declines import ERROR_CODES, advice_for
-from payments.models import Attempt, Payment, PaymentEvent
+from payments import breaker
+from payments.declines import ERRORS, support_for
+from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
+from payments.operations import retry_now
 
 
 class AttemptInline(LookOnly, admin.TabularInline[Attempt, Payment]):
@@ -47,7 +50,7 @@ class ErrorFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The codes that our own operations write."""
-        return [(code, code.replace("_", " ")) for code in ERROR_CODES]
+        return [(code, code.replace("_", " ")) for code in ERRORS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Payment]) -> QuerySet[Payment]:
         """Those with the chosen code."""
@@ -68,6 +71,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     show_full_result_count = False
     list_per_page = 50
     inlines: ClassVar = [AttemptInline, EventInline]
+    actions = ("take_up_now",)
     fieldsets = (
         (None, {"fields": ("id", "state", "what_now", "money", "captured", "merchant", "mode")}),
         (
@@ -82,6 +86,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
                     "webhook_url",
                     "request_id",
                     "keys",
+                    "requests",
                     "created_at",
                 )
             },
@@ -96,6 +101,8 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
                     "retries",
                     "lookups",
                     "next_attempt_at",
+                    "held_since",
+                    "charge_before",
                     "finished_at",
                 )
             },
@@ -146,10 +153,53 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
         """The key the payment was created under, while it is kept."""
         return ", ".join(payment.idempotency_keys.values_list("key", flat=True)) or "-"
 
+    @admin.display(description="requests")
+    def requests(self, payment: Payment) -> str:
+        """How many came, and what they came to."""
+        replays = payment.idempotency_keys.aggregate(total=Sum("replays"))["total"]
+        if replays is None:
+            return "not kept any more"
+        came = "1 request" if not replays else f"{replays + 1} requests"
+        return f"{came}, 1 payment" + (f": {replays} duplicates absorbed" if replays else "")
+
     @admin.display(description="what happened")
     def what_now(self, payment: Payment) -> str:
         """In plain words, for the one who must answer the phone."""
         if not payment.error_code:
             return "Nothing went wrong."
         reason = " / ".join(filter(None, [payment.error_code, payment.decline_code, payment.error_detail]))
-        return f"{reason}. {advice_for(payment.error_code, payment.decline_code)}"
+        return f"{reason}. {support_for(payment.error_code, payment.decline_code)}"
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Who may bring a retry forward."""
+        return request.user.has_perm("payments.retry_payment")
+
+    @admin.action(description="Take up now: retry or look up before the scheduled time", permissions=["retry"])
+    def take_up_now(self, request: HttpRequest, queryset: QuerySet[Payment]) -> None:
+        """Bring forward what waits; what does not wait is left alone and counted."""
+        brought = [retry_now(payment_id=payment.pk, by=request.user.get_username()) for payment in queryset]
+        count = sum(brought)
+        self.message_user(request, f"Taken up now: {count}. Did not wait for anything: {len(brought) - count}.")
+
+
+@admin.register(GatewayCircuit)
+class GatewayCircuitAdmin(LookOnly, admin.ModelAdmin[GatewayCircuit]):
+    """Whether each gateway may be called. Pause and resume with `manage.py gateway`."""
+
+    list_display = ("gateway", "state", "pause_reason", "paused_by", "paused_at", "open_until", "openings", "closed_at")
+
+    @admin.display(description="state")
+    def state(self, circuit: GatewayCircuit) -> str:
+        """In words."""
+        return breaker.state_of(circuit, now=timezone.now())
+
+
+@admin.register(GatewayEvent)
+class GatewayEventAdmin(LookOnly, admin.ModelAdmin[GatewayEvent]):
+    """What gateways have told us by themselves."""
+
+    list_display = ("event_id", "gateway", "type", "result", "payment_id", "received_at", "handled_at")
+    list_filter = ("gateway", ("handled_at", admin.EmptyFieldListFilter))
+    search_fields = ("=event_id", "=payment__id")
+    ordering = ("-id",)
+    show_full_result_count = False

@@ -59,6 +59,12 @@ class PaymentMethodRequired(Refused):
     code = "payment_method_required"
 
 
+class WebhookNotAuthentic(Refused):
+    """The webhook's signature is missing, wrong or older than five minutes; nothing was stored. Sign it anew."""
+
+    code = "webhook_not_authentic"
+
+
 class OrderConflict(Refused):
     """Another payment has this order."""
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection
@@ -20,8 +21,11 @@ from payments.errors import (
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
 )
-from payments.models import IdempotencyKey, Payment
+from payments.models import Payment
+from payments.states import FINAL
 
+#: How long a key and its answer are kept at least: longer than any client goes on retrying.
+KEPT_FOR: Final = timedelta(days=30)
 KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
@@ -64,30 +68,50 @@ def fingerprint(operation: str, values: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
-def claim(*, merchant: Merchant, key: str, print_: bytes, answer: Answer, payment: Payment) -> bool:
-    """Store key and answer; False when the key is taken.
-
-    A twin that is still in its transaction is waited for, up to the connection's `lock_timeout`.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO payments_idempotencykey"
-            " (merchant_id, key, fingerprint, status_code, body, location, payment_id)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (merchant_id, key) DO NOTHING",
-            [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, payment.pk],
-        )
-        return bool(cursor.rowcount)
+#: The first request under a key stores its answer; every other one finds it, counted, in the same round trip.
+CLAIM: Final = """
+    INSERT INTO payments_idempotencykey AS stored
+        (merchant_id, key, fingerprint, status_code, body, location, payment_id)
+    VALUES (%s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (merchant_id, key) DO UPDATE SET replays = stored.replays + 1
+    RETURNING payment_id, fingerprint, status_code, body, location
+"""
 
 
-def replay(*, merchant: Merchant, key: str, print_: bytes) -> Answer | None:
-    """The stored answer under a key, or None where the key is free.
+def claim_or_replay(*, merchant: Merchant, key: str, print_: bytes, answer: Answer, payment: Payment) -> Answer:
+    """Store key and answer for this payment, or find the answer that is stored under the key already.
+
+    A twin that is still in its transaction is waited for, up to the connection's `lock_timeout`. The count of
+    replays stands with the key, not with the payment: a worker may hold that one's lock.
 
     Raises:
-        IdempotencyKeyReused: the key belongs to another request.
+        IdempotencyKeyReused: the key belongs to another request; the transaction must be rolled back.
     """
-    stored = IdempotencyKey.objects.filter(merchant=merchant, key=key).first()
-    if stored is None:
-        return None
-    if bytes(stored.fingerprint) != print_:
+    ours: list[Any] = [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, payment.pk]
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM, ours)
+        payment_id, stored_print, status_code, body, location = cursor.fetchone()
+    if bytes(stored_print) != print_:
         raise IdempotencyKeyReused
-    return Answer(stored.status_code, stored.body, stored.location, replayed=True)
+    return Answer(status_code, body, location, replayed=payment_id != payment.pk)
+
+
+PRUNE: Final = """
+    DELETE FROM payments_idempotencykey WHERE id IN (
+        SELECT stored.id FROM payments_idempotencykey AS stored
+        JOIN payments_payment AS payment ON payment.id = stored.payment_id
+        WHERE stored.created_at < %(before)s AND payment.status = ANY(%(final)s)
+        LIMIT %(batch)s
+        FOR UPDATE OF stored SKIP LOCKED
+    )
+"""
+
+
+def prune(*, before: datetime, batch: int) -> int:
+    """Forget one batch of keys that were stored before a time; returns how many.
+
+    A key stays as long as its payment is not final: forgotten, it would let the same request charge again.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(PRUNE, {"before": before, "final": sorted(FINAL), "batch": batch})
+        return int(cursor.rowcount)

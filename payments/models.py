@@ -59,7 +59,7 @@ class Payment(models.Model):
         null=True, blank=True, help_text="Its gateway is paused or its breaker open; released when calls flow again."
     )
     charge_before = models.DateTimeField(
-        null=True, blank=True, help_text="From then on no charge is begun: the payment is too old to surprise its payer."
+        null=True, blank=True, help_text="No charge is begun from then on: its payer would be surprised."
     )
 
     error_code = models.CharField(max_length=50, blank=True)
@@ -70,6 +70,7 @@ class Payment(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        permissions: ClassVar = [("retry_payment", "Can have a waiting payment taken up now")]
         indexes: ClassVar = [
             # GET /payments: one merchant's, newest first; ids are time-ordered.
             models.Index(fields=["merchant", "mode", "-id"], name="payment_newest"),
@@ -84,9 +85,7 @@ class Payment(models.Model):
             # The rescue's poll. Only what is in work is in the index, so it stays small at any age of the table.
             models.Index(fields=["revive_at"], name="payment_revive", condition=Q(revive_at__isnull=False)),
             # The release of what waited for a gateway, longest first. Empty while all gateways work.
-            models.Index(
-                fields=["gateway", "held_since"], name="payment_held", condition=Q(held_since__isnull=False)
-            ),
+            models.Index(fields=["gateway", "held_since"], name="payment_held", condition=Q(held_since__isnull=False)),
             # The count of unknown payments in health and metrics.
             models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
         ]
@@ -158,6 +157,11 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def gateway_key(self) -> str:
+        """The idempotency key that the gateway sees; the same for every call about one charge."""
+        return f"{self.pk}:charge:{self.key_number}"
 
 
 class Attempt(models.Model):
@@ -290,9 +294,7 @@ class GatewayEvent(models.Model):
     event_id = models.CharField(max_length=255, help_text="The gateway's own id; it may tell the same twice.")
     type = models.CharField(max_length=100)
     body = models.JSONField()
-    payment = models.ForeignKey(
-        Payment, on_delete=models.PROTECT, related_name="gateway_events", null=True, blank=True
-    )
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="gateway_events", null=True, blank=True)
     result = models.CharField(max_length=50, blank=True, help_text="What it led to; empty until it is handled.")
     received_at = models.DateTimeField(db_default=Now())
     handled_at = models.DateTimeField(null=True, blank=True)

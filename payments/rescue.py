@@ -32,18 +32,34 @@ TAKE_DUE: Final = """
             + least(%(first_wait)s * 2 ^ least(payment.revivals, 20), %(longest_wait)s) * interval '1 second'
     FROM due
     WHERE payment.id = due.id
-    RETURNING payment.id, payment.request_id
+    RETURNING payment.id::text, payment.request_id
 """
 
 
-@transaction.atomic(durable=True)
+TAKE_DUE_EVENTS: Final = """
+    UPDATE payments_gatewayevent
+    SET revive_at = statement_timestamp() + %(longest_wait)s * interval '1 second'
+    WHERE id IN (
+        SELECT id FROM payments_gatewayevent
+        WHERE revive_at <= statement_timestamp()
+        ORDER BY revive_at
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    RETURNING id, ''
+"""
+
+
 def run_once(*, limit: int = LIMIT) -> int:
-    """Stage the payments that are overdue; returns how many."""
+    """Stage the payments and the gateways' events that are overdue; returns how many."""
+    return rescue("payment.due", TAKE_DUE, limit) + rescue("gateway_event.received", TAKE_DUE_EVENTS, limit)
+
+
+@transaction.atomic(durable=True)
+def rescue(topic: str, take_due: str, limit: int) -> int:
+    """Stage what a query finds overdue and marks as taken."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            TAKE_DUE,
-            {"limit": limit, "first_wait": settings.REVIVE_AFTER, "longest_wait": LONGEST_WAIT},
-        )
+        cursor.execute(take_due, {"limit": limit, "first_wait": settings.REVIVE_AFTER, "longest_wait": LONGEST_WAIT})
         due = cursor.fetchall()
-    outbox.stage_many("payment.due", (({"ids": [str(payment_id)]}, request_id) for payment_id, request_id in due))
+    outbox.stage_many(topic, (({"ids": [id_]}, request_id) for id_, request_id in due))
     return len(due)

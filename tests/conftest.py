@@ -96,7 +96,9 @@ def sandbox(tmp_path: Path, settings: object) -> Iterator[SandboxHandle]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     handle = SandboxHandle(server, f"http://127.0.0.1:{server.server_address[1]}")
-    entry = {**settings.GATEWAYS["sandbox"], "OPTIONS": {"url": handle.url}, "DEADLINE": 1.0, "LEASE": 60.0}
+    configured = settings.GATEWAYS["sandbox"]
+    options = {**configured["OPTIONS"], "url": handle.url}
+    entry = {**configured, "OPTIONS": options, "DEADLINE": 1.0, "LEASE": 60.0}
     settings.GATEWAYS = {"sandbox": entry}
     registry.get.cache_clear()
     yield handle

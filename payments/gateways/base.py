@@ -5,9 +5,10 @@ the gateway provably did not take the request, `OutcomeUnknown` whenever in doub
 for anything the network or the gateway does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 
@@ -43,9 +44,13 @@ class Declined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """The gateway provably did not take the request: it may be sent again."""
+    """The gateway provably did not take the request: it may be sent again.
+
+    `retry_after` (seconds): the gateway asks not to be called earlier.
+    """
 
     detail: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,29 @@ ChargeAnswer = Approved | Declined | Unavailable | OutcomeUnknown
 LookupAnswer = ChargeAnswer | NotFound
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEvent:
+    """A webhook that the gateway has signed; `id` is the gateway's own, the same at every repetition."""
+
+    id: str
+    type: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a webhook says of a charge; `amount` is in minor units."""
+
+    payment_id: UUID
+    amount: int
+    currency: str
+    answer: Approved | Declined
+
+
+class NotAuthentic(Exception):
+    """The signature is missing, wrong or too old: whoever sent this, it proves nothing."""
+
+
 class Gateway(Protocol):
     """One gateway account.
 
@@ -80,3 +108,13 @@ class Gateway(Protocol):
 
     def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
         """What became of the charge under this key, within `deadline` seconds in all."""
+
+    def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """What the gateway has told us by itself; header names are in lower case.
+
+        Raises:
+            NotAuthentic: it cannot be shown that the gateway sent it, just now and for us.
+        """
+
+    def read_event(self, body: Mapping[str, Any]) -> News | None:
+        """What a verified webhook says of one of our charges, if it says anything definite."""

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from merchants.models import Mode
+from payments.breaker import Limits
 from payments.gateways.base import Gateway
 
 
@@ -20,6 +21,8 @@ class ConfiguredGateway:
     deadline: float
     lease: timedelta
     retry_delays: tuple[float, ...]
+    max_age: timedelta
+    breaker: Limits
 
 
 @cache
@@ -32,6 +35,8 @@ def get(name: str) -> ConfiguredGateway:
         deadline=entry["DEADLINE"],
         lease=timedelta(seconds=entry["LEASE"]),
         retry_delays=tuple(entry["RETRY_DELAYS"]),
+        max_age=timedelta(seconds=entry["MAX_AGE"]),
+        breaker=Limits(**{name.lower(): value for name, value in entry["BREAKER"].items()}),
     )
 
 

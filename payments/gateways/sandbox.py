@@ -1,9 +1,13 @@
 """The adapter of the sandbox gateway: HTTP and JSON, shaped like the real ones."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
+
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from payments.gateways.base import (
     Approved,
@@ -11,9 +15,12 @@ from payments.gateways.base import (
     ChargeRequest,
     Declined,
     LookupAnswer,
+    News,
+    NotAuthentic,
     NotFound,
     OutcomeUnknown,
     Unavailable,
+    WebhookEvent,
 )
 from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transport
 
@@ -28,6 +35,7 @@ class SandboxGateway:
 
     url: str
     key_window: timedelta = timedelta(hours=24)
+    webhook_secrets: Sequence[str] = ()
     grace_period: timedelta = timedelta(seconds=1)
 
     def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
@@ -68,6 +76,34 @@ class SandboxGateway:
         if answer.status_code == 404 and error_of(answer).get("code") == "charge_not_found":
             return NotFound()
         return read_answer(answer, request)
+
+    def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
+        """Signed by Standard Webhooks 1.0, with one of our secrets; there are two while one is replaced."""
+        for secret in self.webhook_secrets:
+            try:
+                Webhook(secret).verify(body, dict(headers))
+            except (WebhookVerificationError, ValueError, RecursionError):
+                continue
+            document = parse(body)
+            if document.get("id") and document.get("type"):
+                return WebhookEvent(id=str(document["id"])[:255], type=str(document["type"])[:100], body=document)
+        raise NotAuthentic
+
+    def read_event(self, body: Mapping[str, Any]) -> News | None:
+        """`charge.succeeded` and `charge.failed`."""
+        charge = body.get("data")
+        if body.get("type") not in {"charge.succeeded", "charge.failed"} or not isinstance(charge, dict):
+            return None
+        try:
+            payment_id, amount = UUID(charge["payment_id"]), int(charge["amount"])
+            currency, reference = str(charge["currency"]), str(charge["charge"])[:255]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        answer: Approved | Declined = Approved(reference=reference)
+        if body["type"] == "charge.failed":
+            code = str(charge.get("decline_code") or "declined")[:50]
+            answer = Declined(decline_code=code, detail="", reference=reference)
+        return News(payment_id=payment_id, amount=amount, currency=currency, answer=answer)
 
 
 def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:

@@ -21,6 +21,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='payment',
+            options={'permissions': [('retry_payment', 'Can have a waiting payment taken up now')]},
+        ),
         migrations.CreateModel(
             name='GatewayCircuit',
             fields=[
@@ -56,7 +60,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='payment',
             name='charge_before',
-            field=models.DateTimeField(blank=True, help_text='From then on no charge is begun: the payment is too old to surprise its payer.', null=True),
+            field=models.DateTimeField(blank=True, help_text='No charge is begun from then on: its payer would be surprised.', null=True),
         ),
         migrations.AddField(
             model_name='payment',

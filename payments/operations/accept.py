@@ -99,7 +99,9 @@ def build_payment(
         webhook_url=request.webhook_url,
         request_id=request_id,
         created_at=now,
-        revive_at=Now() + timedelta(seconds=settings.REVIVE_AFTER),  # by the database's clock, as the rescue asks
+        # By the database's clock, as the rescue and the claim ask.
+        revive_at=Now() + timedelta(seconds=settings.REVIVE_AFTER),
+        charge_before=Now() + registry.get(gateway).max_age,
     )
 
 
@@ -107,12 +109,12 @@ def build_payment(
 def insert_or_replay(payment: Payment, *, key: str, print_: bytes) -> Answer:
     """The one transaction. A twin waits at the key until the first commits, and then replays."""
     body = json.dumps(represent(payment), ensure_ascii=False, separators=(",", ":"))
-    answer = Answer(status_code=202, body=body, location=path_of(payment))
-    if not idempotency.claim(merchant=payment.merchant, key=key, print_=print_, answer=answer, payment=payment):
-        replayed = idempotency.replay(merchant=payment.merchant, key=key, print_=print_)
-        if replayed is None:  # pruned between the two statements
-            raise IdempotencyKeyInUse
-        return replayed
+    ours = Answer(status_code=202, body=body, location=path_of(payment))
+    answer = idempotency.claim_or_replay(
+        merchant=payment.merchant, key=key, print_=print_, answer=ours, payment=payment
+    )
+    if answer.replayed:
+        return answer
     transitions.begin(payment)
     outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)
     return answer

@@ -7,23 +7,27 @@ one higher than before. Whoever finds the lease expired knows that a call may ha
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
 
-from payments import transitions
+from payments import breaker, transitions
 from payments.gateways import registry
 from payments.gateways.base import ChargeRequest
 from payments.gateways.registry import ConfiguredGateway
 from payments.models import Attempt, Payment
+from payments.operations import schedule
 from payments.states import AttemptKind, Outcome, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to make one call; `lease_ends` is on this machine's monotonic clock, never too late."""
+    """The right to make one call; `lease_ends` is on this machine's monotonic clock, never too late.
+
+    `probe`: the breaker is half open, and this call decides whether it closes.
+    """
 
     attempt_id: int
     kind: AttemptKind
@@ -31,10 +35,19 @@ class Claim:
     gateway: ConfiguredGateway
     request: ChargeRequest
     lease_ends: float
+    probe: bool = False
 
 
-def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> tuple[Payment, datetime] | None:
-    """The payment, locked against all other writers, with the database's time.
+class Locked(NamedTuple):
+    """A payment, locked against all other writers, with the database's time and how its gateway does."""
+
+    payment: Payment
+    now: datetime
+    gateway_in_trouble: bool
+
+
+def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> Locked | None:
+    """Lock a payment.
 
     None if there is none, or if somebody else holds the lock and `skip_locked` is set. NO KEY leaves
     inserts of events and attempts free.
@@ -42,11 +55,11 @@ def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> tuple[Paymen
     payment = (
         Payment.objects.select_related("merchant")
         .select_for_update(no_key=True, skip_locked=skip_locked, of=("self",))
-        .annotate(database_now=Now())
+        .annotate(database_now=Now(), gateway_in_trouble=breaker.in_trouble())
         .filter(pk=payment_id)
         .first()
     )
-    return (payment, payment.database_now) if payment is not None else None
+    return Locked(payment, payment.database_now, payment.gateway_in_trouble) if payment is not None else None
 
 
 @transaction.atomic(durable=True)
@@ -56,7 +69,7 @@ def claim_payment(payment_id: UUID) -> Claim | None:
     found = lock_payment(payment_id, skip_locked=True)
     if found is None:
         return None
-    payment, now = found
+    payment, now, in_trouble = found
     kind = next_call(payment, now=now)
     if kind is None:
         return None
@@ -64,7 +77,16 @@ def claim_payment(payment_id: UUID) -> Claim | None:
         abandon_open_attempts(payment, now=now)
         if payment.status == Status.PROCESSING:
             transitions.move(payment, Status.UNKNOWN, now=now, error_code="outcome_unknown", error_detail="")
-    return open_attempt(payment, kind, now=now, asked_at=asked_at)
+    if kind == AttemptKind.CHARGE and is_too_old(payment, now=now):
+        schedule.expire(payment, now=now)
+        return None
+    admission = breaker.FREE
+    if in_trouble:
+        admission = breaker.admit(payment.gateway, lease=registry.get(payment.gateway).lease, now=now)
+    if not admission.admitted:
+        schedule.hold(payment, code=admission.code, until=admission.until, now=now)
+        return None
+    return open_attempt(payment, kind, now=now, asked_at=asked_at, probe=admission.probe)
 
 
 def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
@@ -83,7 +105,12 @@ def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
     return AttemptKind.CHARGE if payment.status == Status.PROCESSING else AttemptKind.LOOKUP
 
 
-def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at: float) -> Claim:
+def is_too_old(payment: Payment, *, now: datetime) -> bool:
+    """Whether no charge may be begun for the payment any more."""
+    return payment.charge_before is not None and payment.charge_before <= now
+
+
+def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at: float, probe: bool = False) -> Claim:
     """Write the claim: a new fence, a lease, an open attempt.
 
     `asked_at` is our monotonic clock just before the database was asked for `now`: however long this process
@@ -96,6 +123,7 @@ def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at
         "revive_at": now + gateway.lease,
         "revivals": 0,
         "next_attempt_at": None,
+        "held_since": None,
     }
     if kind == AttemptKind.CHARGE:
         changes["charge_attempts"] = payment.charge_attempts + 1
@@ -114,13 +142,14 @@ def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at
         gateway=gateway,
         request=request,
         lease_ends=asked_at + gateway.lease.total_seconds(),
+        probe=probe,
     )
 
 
 def charge_request(payment: Payment) -> ChargeRequest:
     """What the gateway is asked; the key stays the same for every call about one charge."""
     return ChargeRequest(
-        key=f"{payment.pk}:charge:{payment.key_number}",
+        key=payment.gateway_key,
         payment_id=payment.pk,
         merchant=payment.merchant.slug,
         order_id=payment.order_id,

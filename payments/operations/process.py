@@ -8,7 +8,8 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from messaging.failpoints import failpoint
-from payments.gateways.base import LookupAnswer
+from payments import breaker
+from payments.gateways.base import LookupAnswer, OutcomeUnknown, Unavailable
 from payments.operations.claims import Claim, claim_payment
 from payments.operations.settle import settle
 from payments.states import AttemptKind
@@ -33,8 +34,10 @@ def process_payment(*, payment_id: UUID) -> None:
         if answer is None:
             return
         failpoint("charge.answered")
-        claim = settle_surely(claim, answer)
+        following = settle_surely(claim, answer)
         failpoint("charge.settled")
+        teach_breaker(claim, answer)
+        claim = following
 
 
 def settle_surely(claim: Claim, answer: LookupAnswer) -> Claim | None:
@@ -52,6 +55,14 @@ def settle_surely(claim: Claim, answer: LookupAnswer) -> Claim | None:
             log.warning("settle_waits_for_the_database", payment_id=str(claim.request.payment_id))
             connection.close()
             time.sleep(SETTLE_PAUSE)
+
+
+def teach_breaker(claim: Claim, answer: LookupAnswer) -> None:
+    """Let all workers know how the gateway does. A decline is an answer, and an answer is a success."""
+    if isinstance(answer, Unavailable | OutcomeUnknown):
+        breaker.note_failure(claim.gateway.name, claim.gateway.breaker, probe=claim.probe)
+    elif claim.probe:
+        breaker.note_success(claim.gateway.name)
 
 
 def call_gateway(claim: Claim) -> LookupAnswer | None:

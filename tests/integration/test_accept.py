@@ -1,18 +1,14 @@
 """Step 1: accepting a payment is one commit, and a request has one effect."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections
 from django.utils import timezone
 
 from merchants.models import Mode
 from messaging.models import OutboxMessage
-from payments import idempotency
 from payments.errors import (
-    IdempotencyKeyInUse,
     IdempotencyKeyReused,
     NoGateway,
     OrderAlreadyPaid,
@@ -123,72 +119,6 @@ def test_payments_without_an_order_never_conflict(merchant):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_twin_of_a_request_under_way_waits_and_replays(merchant):
-    inserted, commit = threading.Event(), threading.Event()
-
-    def first():
-        with transaction.atomic():
-            answer = accept_module.insert_or_replay.__wrapped__(
-                accept_module.build_payment(
-                    merchant=merchant,
-                    mode=Mode.TEST,
-                    request=PaymentRequest(amount=1000, currency="EUR"),
-                    request_id="r",
-                    now=timezone.now(),
-                ),
-                key="key-1",
-                print_=fingerprint(),
-            )
-            inserted.set()
-            assert commit.wait(10)
-        connections.close_all()
-        return answer
-
-    def twin():
-        try:
-            return accept_raw(merchant)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(2) as pool:
-        original = pool.submit(first)
-        assert inserted.wait(10)
-        repeated = pool.submit(twin)
-        await_lock_waiter()
-        commit.set()
-        assert repeated.result(10).body == original.result(10).body
-        assert repeated.result().replayed
-    assert Payment.objects.count() == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_twin_that_waits_too_long_is_told_to_come_again(merchant):
-    """The first request hangs in its transaction; the twin gives up after `lock_timeout`."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            payment = accept_module.build_payment(
-                merchant=merchant,
-                mode=Mode.TEST,
-                request=PaymentRequest(amount=1, currency="EUR"),
-                request_id="r",
-                now=timezone.now(),
-            )
-            accept_module.insert_or_replay.__wrapped__(payment, key="key-1", print_=fingerprint())
-            cursor.execute("SELECT 1")
-
-        def twin():
-            try:
-                with connection.cursor() as cursor:
-                    cursor.execute("SET lock_timeout = '50ms'")
-                accept_raw(merchant)
-            finally:
-                connections.close_all()
-
-        with ThreadPoolExecutor(1) as pool, pytest.raises(IdempotencyKeyInUse):
-            pool.submit(twin).result(10)
-
-
-@pytest.mark.django_db(transaction=True)
 def test_a_hundred_requests_for_one_order_make_one_payment(merchant):
     def one(number):
         try:
@@ -206,20 +136,3 @@ def test_a_hundred_requests_for_one_order_make_one_payment(merchant):
     assert results.count(None) == 1
     assert results.count(payment.pk) == 99
     assert OutboxMessage.objects.count() == 1
-
-
-def fingerprint():
-    return idempotency.fingerprint(
-        "payments.create", {"mode": "test", **asdict(PaymentRequest(amount=1000, currency="EUR"))}
-    )
-
-
-def await_lock_waiter():
-    """Return once another session waits for a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute(query)
-            if cursor.fetchone()[0]:
-                return
-    pytest.fail("no session waits for a lock")

@@ -226,4 +226,5 @@ def test_no_redirect_ever_loses_a_body():
 def test_no_view_of_the_api_forgets_to_ask_who_calls():
     """What may be had without a credential is named here, and nothing else."""
     open_to_all = {path for path, entry in API if not getattr(entry.callback.cls, "scopes", None)}
-    assert open_to_all == {"/api/v1/token", "/api/v1/token/refresh", "/api/v1/schema"}
+    webhooks = f"/api/v1/gateways/{SAMPLE_ID}/webhooks"  # the signature is the credential
+    assert open_to_all == {"/api/v1/token", "/api/v1/token/refresh", "/api/v1/schema", webhooks}

@@ -17,7 +17,8 @@ from payments.models import Payment
 from payments.operations import process_payment
 from payments.operations.claims import claim_payment
 from payments.operations.process import call_gateway, settle_surely
-from payments.operations.settle import LOOKUP_DELAYS, settle
+from payments.operations.schedule import LOOKUP_DELAYS
+from payments.operations.settle import settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from payments.declines import ADVICE, UNEXPECTED, advice_for
 from payments.operations.accept import DEFAULT_TEST_METHOD
 from payments.serializers import PaymentRequestSerializer
 from sandbox.behaviours import BEHAVIOURS, Behaviour
@@ -67,24 +66,3 @@ def test_a_body_that_is_no_object_is_refused(body):
     with pytest.raises(Refusal) as refusal:
         read_charge(body)
     assert (refusal.value.status, refusal.value.code) == (400, "body_invalid")
-
-
-def test_no_decline_of_the_sandbox_is_without_advice():
-    codes = {behaviour.decline_code for behaviour in BEHAVIOURS.values() if behaviour.decline_code}
-    assert codes
-    assert codes <= ADVICE.keys()
-
-
-@pytest.mark.parametrize("code", ["gateway_unavailable", "retries_exhausted", "outcome_unknown"])
-def test_no_error_of_the_payments_way_is_without_advice(code):
-    assert advice_for(code, "") == ADVICE[code] != UNEXPECTED
-
-
-def test_a_decline_code_advises_more_closely_than_the_error_code():
-    assert advice_for("outcome_unknown", "expired_card") == ADVICE["expired_card"]
-    assert advice_for("outcome_unknown", "never_heard_of") == ADVICE["outcome_unknown"]
-    assert advice_for("never_heard_of", "never_heard_of") == UNEXPECTED
-
-
-def test_nobody_is_told_to_pay_again_while_the_outcome_is_unknown():
-    assert ADVICE["outcome_unknown"].startswith("Do not pay again")

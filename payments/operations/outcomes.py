@@ -1,0 +1,81 @@
+"""What proof does to a payment, by whatever way it comes: by its call, after its lease, or by the gateway's webhook."""
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.db import IntegrityError, transaction
+
+from payments import transitions
+from payments.gateways.base import Approved, Declined, LookupAnswer
+from payments.models import Payment
+from payments.operations.claims import abandon_open_attempts
+from payments.states import IN_WORK, Status
+
+log = structlog.get_logger(__name__)
+
+
+def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any) -> None:
+    """The charge was made."""
+    transitions.move(
+        payment,
+        Status.SUCCEEDED,
+        now=now,
+        amount_captured=payment.amount,
+        gateway_reference=answer.reference,
+        error_code="",
+        decline_code="",
+        error_detail="",
+        **changes,
+    )
+
+
+def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
+    """The gateway said no: final, never retried by itself, never a dead letter."""
+    transitions.move(
+        payment,
+        Status.FAILED,
+        now=now,
+        holds_order=False,
+        gateway_reference=answer.reference,
+        error_code="declined",
+        decline_code=answer.decline_code,
+        error_detail=answer.detail,
+    )
+
+
+def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
+    """Take up news of a locked payment that nobody holds a claim for. Only an approval adds to what is known.
+
+    True if it did.
+    """
+    log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
+    if not isinstance(answer, Approved):
+        return False
+    if payment.status in {*IN_WORK, Status.UNKNOWN}:
+        abandon_open_attempts(payment, now=now)
+        if payment.status == Status.PENDING:
+            transitions.move(payment, Status.PROCESSING, now=now)
+        succeed(payment, answer, now=now, fence=payment.fence + 1)
+        return True
+    if answer.reference in {payment.gateway_reference, payment.error_detail}:
+        return False
+    record_late_success(payment, answer)
+    return True
+
+
+def record_late_success(payment: Payment, answer: Approved) -> None:
+    """Money moved for a payment that was closed without it, or moved twice. The state stays; people must decide.
+
+    The order is held again, unless another payment has taken it meanwhile: then a refund is due.
+    """
+    log.error("payment_needs_review", payment_id=str(payment.pk), reason="late success", reference=answer.reference)
+    if payment.status == Status.SUCCEEDED:
+        transitions.flag_for_review(payment, error_code="charged_twice", error_detail=answer.reference)
+        return
+    truth = {"amount_captured": payment.amount, "gateway_reference": answer.reference, "error_code": "late_success"}
+    try:
+        with transaction.atomic():
+            transitions.flag_for_review(payment, holds_order=True, **truth)
+    except IntegrityError:
+        transitions.flag_for_review(payment, **truth)
