@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos check check-deploy fmt hooks lock schema up logs down clean
+.PHONY: help install run test chaos soak check check-deploy fmt hooks lock schema up logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: $(VENV)/dev.installed ## Run all tests against real PostgreSQL and RabbitM
 
 chaos: $(VENV)/dev.installed ## Kill every process twenty times at the worst moments (CHAOS_ROUNDS=20 CHAOS_SEED=n)
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-20} exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest tests/chaos $(ARGS)
+
+soak: $(VENV)/dev.installed ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
+	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/dev.installed ## Run all linters, type checks, contracts and Django's own checks
 	@exec $(BIN)/python -m deploy.checks code

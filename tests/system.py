@@ -1,8 +1,10 @@
 """The whole system as processes that a test may start, kill and look into; with the sandbox as the witness."""
 
+import base64
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from deploy.local.machine import free_port
+from deploy.local.postgres import Postgres
 from deploy.local.rabbitmq import RabbitMQ, find_server
 from deploy.local.supervisor import Process
 
@@ -41,23 +44,31 @@ def eventually(condition: Callable[[], Any], *, within: float, what: str | Calla
 
 @dataclass
 class System:
-    """Our processes over a fresh database and a RabbitMQ node of their own. Times are short (s)."""
+    """Our processes over a fresh database and a RabbitMQ node of their own. Times are short (s).
+
+    `own_postgres`: with a PostgreSQL of its own, which a test may kill as well.
+    """
 
     folder: Path
     deadline: float = 1.0
     lease: float = 3.0
     revive_after: float = 2.0
+    own_postgres: bool = False
     processes: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.logs = self.folder / "logs"
         self.api_key = f"sk_test_{secrets.token_urlsafe(32)}"
         self.database = f"system_{uuid.uuid4().hex}"
-        self.server_url = os.environ["DATABASE_URL"]
+        self.postgres = Postgres(self.folder / "postgres", self.logs)
+        if self.own_postgres:
+            self.processes["postgres"] = self.postgres.process()
+        self.server_url = self.postgres.url if self.own_postgres else os.environ["DATABASE_URL"]
         self.database_url = f"{self.server_url.rpartition('/')[0]}/{self.database}"
         self.web_port, self.sandbox_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.web_port}"
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
+        self.webhook_secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
         found = find_server()
         assert found, "these tests need a rabbitmq-server on the machine"
         self.rabbitmq = RabbitMQ(self.folder / "rabbitmq", self.logs, found)
@@ -73,6 +84,11 @@ class System:
             "CHARGE_LEASE": str(self.lease),
             "REVIVE_AFTER": str(self.revive_after),
             "RESCUE_EVERY": "0.2",
+            # The breaker stays out of the way of tests that are not about it: all of 200 calls would have to fail.
+            "BREAKER_MIN_CALLS": "200",
+            "BREAKER_FAILURE_RATE": "1",
+            "BREAKER_OPEN_FOR": "0.5",
+            "SANDBOX_WEBHOOK_SECRET": self.webhook_secret,
             "DEMO_ADMIN_USER": "admin",
             "DEMO_ADMIN_PASSWORD": "not-used-in-tests",
             "DEMO_API_KEY": self.api_key,
@@ -83,6 +99,8 @@ class System:
     def set_up(self) -> None:
         """Database, broker, sandbox and web; relay and worker are the test's to start."""
         self.start_rabbitmq(wait=False)
+        if self.own_postgres:
+            self.start_postgres()
         with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{self.database}"')
         manage = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--without-payments"]
@@ -96,6 +114,8 @@ class System:
         self.http.close()
         for process in reversed(self.processes.values()):
             process.stop(timeout=10)
+        if self.own_postgres:
+            return
         with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
 
@@ -113,6 +133,7 @@ class System:
             "sandbox": [
                 *[sys.executable, "-m", "sandbox", "--port", str(self.sandbox_port)],
                 *["--data", str(self.folder / "sandbox")],
+                *["--webhooks", f"{self.url}/api/v1/gateways/sandbox/webhooks"],
             ],
         }[name]
 
@@ -146,6 +167,38 @@ class System:
         self.kill("rabbitmq")
         shutil.rmtree(self.rabbitmq.folder / "data")
 
+    def start_postgres(self) -> None:
+        process = self.processes["postgres"]
+        process.start()
+        process.await_ready(self.postgres.is_ready)
+
+    def crash_postgres(self) -> None:
+        """An immediate shutdown: all sessions are cut off, and the next start recovers from the log."""
+        child = self.processes["postgres"].child
+        child.send_signal(signal.SIGQUIT)
+        child.wait()
+
+    def terminate_sessions(self, share: float = 1.0) -> int:
+        """Cut off that share of the sessions of our processes, at whatever they are doing."""
+        sessions = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = %s AND pid <> pg_backend_pid() AND random() < %s"
+        )
+        with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
+            return len(connection.execute(sessions, [self.database, share]).fetchall())
+
+    def gateway(self, **settings: Any) -> None:
+        """Change the sandbox's settings; without any, back to the defaults."""
+        url = f"{self.sandbox_url}/settings"
+        answer = self.http.patch(url, json=settings) if settings else self.http.delete(url)
+        assert answer.status_code == 200, answer.text
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command; what it prints."""
+        argv = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        done = subprocess.run(argv, env={**os.environ, **self.env}, check=True, capture_output=True, text=True)
+        return done.stdout
+
     # --- the API
 
     def status(self, path: str) -> int:
@@ -174,6 +227,22 @@ class System:
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(one, range(count)))
 
+    def insist(self, key: str, *, within: float = 60, **body: Any) -> httpx2.Response:
+        """POST as a client who wants its answer: again and again, with the same key, until there is one.
+
+        Its first answer may have been lost, so that the one it gets may be a replay.
+        """
+
+        def answered() -> httpx2.Response | None:
+            try:
+                response = self.post(key, **body)
+            except httpx2.TransportError:
+                return None
+            retryable = response.status_code >= 500 or response.json().get("code") == "idempotency_key_in_use"
+            return None if retryable else response
+
+        return eventually(answered, within=within, what=f"an answer to {key}")
+
     # --- the witnesses
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -197,17 +266,63 @@ class System:
         return self.statuses(ids)
 
     def verify(self, ids: list[str]) -> None:
-        """Nothing lost, nothing doubled, nothing left behind, by the gateway's own journal."""
-        charges = Counter(entry["payment_id"] for entry in self.journal())
-        assert {id_: count for id_, count in charges.items() if count > 1} == {}, "charged twice"
-        orders = Counter(entry["order_id"] for entry in self.journal())
-        assert {order: count for order, count in orders.items() if count > 1} == {}, "an order charged twice"
-        rows = self.query("SELECT id::text, status FROM payments_payment WHERE id = ANY(%s::uuid[])", ids)
+        """The invariants, by the gateway's own journal: nothing lost, nothing doubled, nothing left behind."""
+        self.verify_charges()
+        rows = self.query("SELECT id FROM payments_payment WHERE id = ANY(%s::uuid[])", ids)
         assert len(rows) == len(set(ids)), "an accepted payment is gone"
-        disagree = [row for row in rows if (row["status"] == "succeeded") != (charges[row["id"]] == 1)]
-        assert disagree == [], "we and the gateway do not agree"
-        eventually(lambda: not self.query("SELECT FROM messaging_outboxmessage"), within=20, what="the outbox drains")
-        assert self.query("SELECT id FROM payments_payment WHERE lease_expires_at IS NOT NULL") == []
-        assert self.query("SELECT id FROM payments_attempt WHERE finished_at IS NULL") == []
+        self.verify_states()
+        self.verify_quiet()
+
+    def verify_charges(self) -> None:
+        """I1 and I2: at most one charge per payment and order, and the journal and we agree, both ways."""
+        charged = self.journal()
+        for what in ("payment_id", "order_id"):
+            counts = Counter(entry[what] for entry in charged if entry[what])
+            assert {name: count for name, count in counts.items() if count > 1} == {}, f"a {what} charged twice"
+        by_payment = {entry["payment_id"]: (entry["amount"], entry["currency"]) for entry in charged}
+        ours = self.query("SELECT id::text, amount_captured, currency FROM payments_payment WHERE amount_captured > 0")
+        assert by_payment == {row["id"]: (row["amount_captured"], row["currency"]) for row in ours}, "we disagree"
+
+    def verify_states(self) -> None:
+        """I3 to I5: final or looked up; final for ever; every change with its event, and one dead letter a death."""
+        stuck = self.query(
+            "SELECT id FROM payments_payment WHERE finished_at IS NULL"
+            " AND NOT (status = 'unknown' AND (next_attempt_at IS NOT NULL OR needs_review))"
+        )
+        assert stuck == [], "a payment is neither final nor looked up"
+        left = self.query(
+            "SELECT payment_id FROM ("
+            " SELECT payment_id, type, lead(type) OVER (PARTITION BY payment_id ORDER BY version) AS following"
+            " FROM payments_paymentevent) AS pairs"
+            " WHERE type IN ('payment.succeeded', 'payment.canceled', 'payment.failed')"
+            " AND following NOT IN ('payment.needs_review', 'payment.replayed')"
+        )
+        assert left == [], "a final state was left"
         versions = "SELECT payment_id FROM payments_paymentevent GROUP BY 1 HAVING count(*) <> max(version)"
         assert self.query(versions) == [], "a payment's events have a gap"
+        behind = self.query(
+            "SELECT payment.id FROM payments_payment AS payment LEFT JOIN payments_paymentevent AS event"
+            " ON event.payment_id = payment.id AND event.version = payment.version"
+            " WHERE event.id IS NULL OR event.snapshot->>'status' <> payment.status"
+        )
+        assert behind == [], "a state without its event"
+        deaths = self.query(
+            "SELECT payment.id FROM payments_payment AS payment LEFT JOIN messaging_deadletter AS letter"
+            " ON letter.subject = 'payment:' || payment.id"
+            " GROUP BY payment.id HAVING count(letter.id) <>"
+            " (payment.status = 'failed' AND payment.error_code IN ('retries_exhausted', 'expired'))::int"
+        )
+        assert deaths == [], "a dead payment without its one dead letter, or a dead letter of a live one"
+
+    def verify_quiet(self) -> None:
+        """I7: nothing is left behind."""
+        eventually(lambda: not self.query("SELECT FROM messaging_outboxmessage"), within=20, what="the outbox drains")
+        events = "SELECT FROM payments_gatewayevent WHERE handled_at IS NULL"
+        eventually(lambda: not self.query(events), within=20, what="the gateway's events are handled")
+        assert self.query("SELECT id FROM payments_payment WHERE lease_expires_at IS NOT NULL") == []
+        assert self.query("SELECT id FROM payments_attempt WHERE finished_at IS NULL") == []
+        idle = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND state LIKE 'idle in transaction%%' AND now() - state_change > interval '5 seconds'"
+        )
+        assert self.query(idle) == [], "a session idles in a transaction"

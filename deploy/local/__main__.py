@@ -94,7 +94,8 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     env = environment(info, secrets, servers)
     logs = data / "logs"
     sandbox = [sys.executable, "-m", "sandbox", "--port", str(sandbox_port), "--data", str(data / "sandbox")]
-    supervisor.start(Process("sandbox", sandbox, logs))
+    sandbox += ["--webhooks", f"{info['url']}/api/v1/gateways/sandbox/webhooks"]
+    supervisor.start(Process("sandbox", sandbox, logs, env={"SANDBOX_WEBHOOK_SECRET": secrets.webhook_secret}))
     prepare(env)
     web = [
         sys.executable,
@@ -136,6 +137,7 @@ def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers) -
         "DATABASE_URL": servers.database_url,
         "RABBITMQ_URL": servers.rabbitmq_url or "",
         "SANDBOX_URL": info["sandbox_url"],
+        "SANDBOX_WEBHOOK_SECRET": secrets.webhook_secret,
         "DEMO_ADMIN_USER": info["admin_user"],
         "DEMO_ADMIN_PASSWORD": secrets.admin_password,
         "DEMO_API_KEY": secrets.api_key,

@@ -1,9 +1,10 @@
 """What a run on one's own machine tells its user: a table on the terminal, and the same in `demo.json`."""
 
+import base64
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,20 +21,24 @@ class Secrets:
     jwt_signing_key: str
     admin_password: str
     api_key: str
+    webhook_secret: str
 
 
 def keep_secrets(file: Path) -> Secrets:
-    """The secrets of this data folder, made if they are missing."""
-    if not file.exists():
-        made = Secrets(
-            secret_key=secrets.token_urlsafe(48),
-            jwt_signing_key=secrets.token_urlsafe(48),
-            admin_password=secrets.token_urlsafe(9),
-            api_key=f"sk_test_{secrets.token_urlsafe(32)}",
-        )
-        write_private(file, {name: getattr(made, name) for name in Secrets.__slots__})
+    """The secrets of this data folder, made where they are missing."""
+    made = Secrets(
+        secret_key=secrets.token_urlsafe(48),
+        jwt_signing_key=secrets.token_urlsafe(48),
+        admin_password=secrets.token_urlsafe(9),
+        api_key=f"sk_test_{secrets.token_urlsafe(32)}",
+        webhook_secret=f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
+    )
     try:
-        return Secrets(**json.loads(file.read_text()))
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        secrets_ = Secrets(**{**asdict(made), **kept})
+        if asdict(secrets_) != kept:
+            write_private(file, asdict(secrets_))
+        return secrets_
     except (ValueError, TypeError):
         raise CannotStart(
             f"{file} is damaged: delete it (the demo's key and password change), or set DATA_DIR."

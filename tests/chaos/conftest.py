@@ -31,7 +31,7 @@ def dice() -> random.Random:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder: Path = tmp_path_factory.mktemp("system")
-    made = System(folder)
+    made = System(folder, own_postgres=True)
     try:
         made.set_up()
         yield made

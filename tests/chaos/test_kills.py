@@ -1,31 +1,10 @@
 """kill -9, at the worst moments and at any moment: nothing is lost and nothing charged twice."""
 
 import threading
-from contextlib import contextmanager
 
 from messaging.failpoints import EXIT_STATUS
+from tests.chaos.load import load
 from tests.system import eventually
-
-
-@contextmanager
-def load(system, prefix):
-    """Payments arrive all the while; yields the list of their ids, complete at the end."""
-    ids, stop = [], threading.Event()
-
-    def arrive():
-        number = 0
-        while not stop.is_set():
-            ids.extend(system.accept(8, prefix=f"{prefix}-{number}", methods=("pm_ok", "pm_ok", "pm_declined")))
-            number += 1
-            stop.wait(0.1)
-
-    thread = threading.Thread(target=arrive)
-    thread.start()
-    try:
-        yield ids
-    finally:
-        stop.set()
-        thread.join()
 
 
 def await_death(process):
@@ -38,13 +17,13 @@ def killed_at(system, name, failpoint, rounds, dice):
     """Run the system under load while one process dies again and again at a failpoint, then let it finish."""
     other = {"worker": "relay", "relay": "worker"}[name]
     system.start(other)
-    with load(system, failpoint) as ids:
+    with load(system, failpoint, dice) as clients:
         for _ in range(rounds):
             await_death(system.start(name, FAILPOINTS=f"{failpoint}:{dice.randint(1, 12)}"))
         system.start(name)
-    system.await_final(ids, within=90)
-    system.verify(ids)
-    assert set(system.statuses(ids)) == {"succeeded", "failed"}
+    system.await_final(clients.ids, within=90)
+    system.verify(clients.ids)
+    assert set(system.statuses(clients.ids)) == {"succeeded", "failed"}
 
 
 def test_a_worker_killed_between_charge_and_commit(system, rounds, dice):
@@ -73,11 +52,11 @@ def test_worker_and_relay_killed_at_any_moment(system, rounds, dice):
     system.start("relay")
     system.start("worker")
     moment = threading.Event()
-    with load(system, "any") as ids:
+    with load(system, "any", dice) as clients:
         for _ in range(2 * rounds):
             victim = dice.choice(["relay", "worker"])
             moment.wait(dice.uniform(0.5, 2.5))
             system.kill(victim)
             system.start(victim)
-    system.await_final(ids, within=90)
-    system.verify(ids)
+    system.await_final(clients.ids, within=90)
+    system.verify(clients.ids)

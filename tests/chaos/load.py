@@ -1,0 +1,66 @@
+"""Clients that want to be paid, whatever happens meanwhile: they repeat a request until it has its answer."""
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.system import System
+
+#: Requests that come at the same time.
+AT_ONCE = 8
+#: Of so many requests, one is sent twice at once, and one comes again later.
+TWIN_EVERY = 5
+
+
+@dataclass
+class Load:
+    """Payments that arrive all the while; `ids` is complete once it has stopped."""
+
+    system: System
+    prefix: str
+    methods: Sequence[str]
+    dice: random.Random
+    pause: float = 0.1
+    ids: list[str] = field(default_factory=list)
+    repeats: int = 0
+
+    def run(self, stop: threading.Event) -> None:
+        number = 0
+        with ThreadPoolExecutor(2 * AT_ONCE) as pool:
+            while not stop.is_set():
+                round_ = [self.request(number + index) for index in range(AT_ONCE)]
+                answers = list(pool.map(lambda request: self.system.insist(**request), round_))
+                for answer in answers:
+                    assert answer.status_code == 202, answer.text
+                self.ids.extend(dict.fromkeys(answer.json()["id"] for answer in answers))
+                number += AT_ONCE
+                stop.wait(self.pause)
+
+    def request(self, number: int) -> dict[str, str]:
+        """The n-th request; now and then it is one that was there before."""
+        if number % TWIN_EVERY == TWIN_EVERY - 1:
+            self.repeats += 1
+            number -= self.dice.choice([1, 1, 2, number // 2]) if number > AT_ONCE else 1
+            number -= number % TWIN_EVERY == TWIN_EVERY - 1
+        name = f"{self.prefix}-{number}"
+        method = random.Random(name).choice(list(self.methods))
+        return {"key": name, "order_id": name, "payment_method": method}
+
+
+@contextmanager
+def load(
+    system: System, prefix: str, dice: random.Random, methods: Sequence[str] = ("pm_ok", "pm_ok", "pm_declined")
+) -> Iterator[Load]:
+    """Payments arrive inside the block."""
+    clients, stop = Load(system, prefix, methods, dice), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(clients.run, stop)
+        try:
+            yield clients
+        finally:
+            stop.set()
+        running.result()
+    clients.ids[:] = dict.fromkeys(clients.ids)
