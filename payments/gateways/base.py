@@ -43,9 +43,13 @@ class Declined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """The gateway provably did not take the request: it may be sent again."""
+    """The gateway provably did not take the request: it may be sent again.
+
+    `retry_after`: seconds before which the gateway asks not to be called again, if it said so.
+    """
 
     detail: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
