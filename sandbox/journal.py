@@ -59,19 +59,26 @@ class Journal:
 
     def _remember(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self._by_key[entry.idempotency_key] = entry
+        # A gateway that forgot the key charged again under it; look-ups still find the first charge.
+        self._by_key.setdefault(entry.idempotency_key, entry)
 
-    def decide(self, *, key: str, charge: dict[str, Any], decline_code: str | None) -> Entry:
-        """The decision under this key: the earlier one if there is one, else a new one, on disk.
+    def decide(
+        self, *, key: str, charge: dict[str, Any], decline_code: str | None, forget_keys: bool = False
+    ) -> tuple[Entry, bool]:
+        """The decision under this key, and whether it is new: the earlier one if there is one, else one on disk.
+
+        With `forget_keys` an earlier one counts for nothing.
 
         Raises:
             KeyReused: the earlier decision was about another charge.
+            OSError: nothing was decided, because nothing can be written.
         """
         with self._lock:
-            if earlier := self._by_key.get(key):
+            earlier = None if forget_keys else self._by_key.get(key)
+            if earlier:
                 if any(getattr(earlier, name) != value for name, value in charge.items()):
                     raise KeyReused(key)
-                return earlier
+                return earlier, False
             seq = len(self.entries) + 1
             entry = Entry(
                 seq=seq,
@@ -84,13 +91,16 @@ class Journal:
             )
             self._write(json.dumps(asdict(entry)).encode() + b"\n")
             self._remember(entry)
-            return entry
+            return entry, True
 
     def _write(self, line: bytes) -> None:
         """Put a whole line on disk, or nothing: half a line would spoil the next one."""
+        if self._file.closed:
+            raise OSError("the journal is closed")
         size = os.fstat(self._file.fileno()).st_size
         try:
-            os.write(self._file.fileno(), line)
+            if os.write(self._file.fileno(), line) != len(line):
+                raise OSError("the disk is full")
             os.fsync(self._file.fileno())
         except OSError:
             os.ftruncate(self._file.fileno(), size)
@@ -98,7 +108,8 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file; everything is on disk already."""
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
     def find(self, key: str) -> Entry | None:
         """The decision under a key."""

@@ -36,13 +36,13 @@ def keep_secrets(file: Path) -> Secrets:
     try:
         kept = json.loads(file.read_text()) if file.exists() else {}
         secrets_ = Secrets(**{**asdict(made), **kept})
-        if asdict(secrets_) != kept:
-            write_private(file, asdict(secrets_))
-        return secrets_
     except (ValueError, TypeError):
         raise CannotStart(
             f"{file} is damaged: delete it (the demo's key and password change), or set DATA_DIR."
         ) from None
+    if asdict(secrets_) != kept:
+        write_private(file, asdict(secrets_))
+    return secrets_
 
 
 def write_private(file: Path, document: dict[str, Any]) -> None:

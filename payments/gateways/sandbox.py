@@ -1,6 +1,7 @@
 """The adapter of the sandbox gateway: HTTP and JSON, shaped like the real ones."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +28,11 @@ from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transp
 #: HTTP status codes by which the sandbox says, in its own error format, that it did not take the request.
 #: Neither 409 nor 422 are among them: there an earlier request under the same key is at work, or was.
 REFUSALS: Final = frozenset({401, 403, 404, 429, 503})
+#: Past 18 digits it is no time any more.
+DELTA_SECONDS: Final = re.compile(r"[0-9]{1,18}")
+#: Seconds. A gateway that asks for more is asked again after this long, so that a slip of its hand does not hold
+#: a payment for days.
+MAX_RETRY_AFTER: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
         # It would say the same to every retry, as to a payment method that it does not know.
         return Declined(decline_code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
     if answer.status_code in REFUSALS and error.get("code"):
-        return Unavailable(detail=f"HTTP {answer.status_code} {error['code']}"[:200])
+        return Unavailable(
+            detail=f"HTTP {answer.status_code} {error['code']}"[:200], retry_after=read_retry_after(answer)
+        )
     return OutcomeUnknown(detail=f"HTTP {answer.status_code} that says nothing certain")
 
 
@@ -132,6 +140,17 @@ def read_approval(answer: Answer, request: ChargeRequest) -> Approved | OutcomeU
     if said != ("approved", str(request.payment_id), request.amount, request.currency) or not charge.get("id"):
         return OutcomeUnknown(detail="HTTP 200 that does not approve this very charge")
     return Approved(reference=str(charge["id"])[:255])
+
+
+def read_retry_after(answer: Answer) -> float | None:
+    """The seconds that a 429 or 503 asks us to wait (RFC 9110, 10.2.3), or None.
+
+    The other form, a date, would be only as good as two clocks are in step; it is ignored, as is nonsense.
+    """
+    text = answer.headers.get("retry-after", "").strip()
+    if answer.status_code not in {429, 503} or not DELTA_SECONDS.fullmatch(text):
+        return None
+    return min(float(text), MAX_RETRY_AFTER)
 
 
 def error_of(answer: Answer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ name resolution to the last byte.
 import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -32,10 +32,11 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status code and body of a whole answer."""
+    """Status code and body of a whole answer, and its headers by their lower-cased names."""
 
     status_code: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport:
@@ -76,7 +77,8 @@ class Transport:
             async with asyncio.timeout(deadline):
                 response = await self._client.send(request, stream=True)
                 try:
-                    return Answer(response.status_code, await read_capped(response))
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    return Answer(response.status_code, await read_capped(response), headers)
                 finally:
                     await response.aclose()
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:

@@ -1,6 +1,7 @@
 """What each answer of the sandbox gateway proves: a definite outcome only where no doubt is left."""
 
 import json
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from payments.gateways import sandbox
 from payments.gateways.base import Approved, ChargeRequest, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.gateways.sandbox import SandboxGateway, read_answer
 from payments.gateways.transport import Answer, NoAnswer, NotSent
+from sandbox.behaviours import BEHAVIOURS
 
 REQUEST = ChargeRequest(
     key="k:charge:1",
@@ -104,6 +106,35 @@ def test_a_request_that_the_gateway_calls_wrong_is_final_and_not_sent_again():
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
 def test_a_refusal_in_the_gateways_own_words_proves_that_nothing_was_taken(status):
     assert read(status, error("some_code")) == Unavailable(detail=f"HTTP {status} some_code")
+
+
+def read_refusal(status, headers, document=None):
+    return read_answer(Answer(status, json.dumps(document or error("some_code")).encode(), headers), REQUEST)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1", 1.0), ("0", 0.0), ("007", 7.0), (" 30 ", 30.0), ("3600", 3600.0), ("86400", 3600.0)]
+)
+def test_a_gateway_that_asks_for_time_is_never_called_at_once(status, text, seconds):
+    assert read_refusal(status, {"retry-after": text}).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-1", "1.5", "+1", "1e3", "soon", "1, 2", "٣", "9" * 5000, "nan", "Sat, 21 Nov 2026 07:28:00 GMT"],
+)
+def test_a_time_that_is_not_in_whole_seconds_is_ignored(text):
+    assert read_refusal(503, {"retry-after": text}) == Unavailable(detail="HTTP 503 some_code")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_no_other_refusal_is_put_off(status):
+    assert read_refusal(status, {"retry-after": "60"}).retry_after is None
+
+
+def test_a_proxy_that_asks_for_time_does_not_make_a_doubtful_answer_certain():
+    assert isinstance(read_refusal(503, {"retry-after": "60"}, document={"message": "no"}), OutcomeUnknown)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 503])
@@ -213,3 +244,44 @@ def test_only_the_gateways_own_word_is_a_not_found(on_wire, answer):
     assert not isinstance(
         SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0), NotFound | Approved | Declined
     )
+
+
+# --- the whole way: the real transport against the real gateway
+
+ENDINGS = {
+    "pm_ok": (Approved,),
+    "pm_declined": (Declined,),
+    "pm_insufficient_funds": (Declined,),
+    "pm_expired_card": (Declined,),
+    "pm_flaky_2": (Unavailable, Unavailable, Approved),
+    "pm_down": (Unavailable, Unavailable, Unavailable),
+    "pm_rate_limited": (Unavailable, Approved),
+    "pm_timeout_charged": (OutcomeUnknown,),
+    "pm_timeout_not_charged": (OutcomeUnknown, Approved),
+    "pm_reset": (OutcomeUnknown,),
+    "pm_reset_before": (OutcomeUnknown, Approved),
+    "pm_reset_within": (OutcomeUnknown,),
+    "pm_error_500": (OutcomeUnknown,),
+    "pm_garbage": (OutcomeUnknown,),
+    "pm_slow": (Approved,),
+    "pm_duplicate_webhook": (Approved,),
+}
+NOT_CHARGED = {"pm_declined", "pm_insufficient_funds", "pm_expired_card", "pm_down"}
+
+
+@pytest.mark.parametrize("method", BEHAVIOURS)
+def test_no_magic_payment_method_proves_more_or_less_than_it_did(sandbox, method):
+    sandbox.server.pause = lambda _seconds: None
+    gateway = SandboxGateway(sandbox.url)
+    request = replace(REQUEST, payment_method=method)
+    answers = [gateway.charge(request, deadline=10.0) for _ in ENDINGS[method]]
+    assert tuple(map(type, answers)) == ENDINGS[method]
+    assert len(sandbox.charges()) == (method not in NOT_CHARGED)
+    found = {"pm_down": NotFound}.get(method, Declined if method in NOT_CHARGED else Approved)
+    assert type(gateway.look_up(request, deadline=10.0)) is found
+
+
+def test_a_limited_rate_says_when_to_come_back(sandbox):
+    request = replace(REQUEST, payment_method="pm_rate_limited")
+    answer = SandboxGateway(sandbox.url).charge(request, deadline=10.0)
+    assert answer == Unavailable(detail="HTTP 429 rate_limited", retry_after=1.0)

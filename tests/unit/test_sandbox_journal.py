@@ -1,6 +1,7 @@
 """The sandbox's journal is the witness of the crash tests: it may forget nothing and invent nothing."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,8 +18,9 @@ def path(tmp_path):
     return tmp_path / "journal.jsonl"
 
 
-def decide(journal, key="k-1", decline_code=None, **changes):
-    return journal.decide(key=key, charge={**CHARGE, **changes}, decline_code=decline_code)
+def decide(journal, key="k-1", decline_code=None, forget_keys=False, **changes):
+    entry, _ = journal.decide(key=key, charge={**CHARGE, **changes}, decline_code=decline_code, forget_keys=forget_keys)
+    return entry
 
 
 def test_no_decision_is_forgotten_when_the_journal_is_opened_again(path):
@@ -122,3 +124,71 @@ def test_the_effects_of_one_payment_show_no_other(path):
         decide(journal, "k-2", payment_id="p-2")
         assert [effect["payment_id"] for effect in journal.effects("p-2")] == ["p-2"]
         assert journal.effects("p-3") == []
+
+
+def test_only_a_decision_of_this_moment_is_called_new(path):
+    decision = {"key": "k-1", "charge": CHARGE, "decline_code": None}
+    with closing(Journal(path)) as journal:
+        first, is_new = journal.decide(**decision)
+        assert is_new
+        assert journal.decide(**decision) == (first, False)
+        again, is_new = journal.decide(**decision, forget_keys=True)
+        assert is_new
+        assert again != first
+    with closing(Journal(path)) as journal:
+        assert journal.decide(**decision) == (first, False)
+
+
+def test_a_charge_under_a_forgotten_key_is_never_hidden(path):
+    with closing(Journal(path)) as journal:
+        first = decide(journal)
+        second = decide(journal, forget_keys=True)
+        shown = journal.effects()
+        assert [effect["seq"] for effect in shown] == [first.seq, second.seq] == [1, 2]
+        assert {effect["idempotency_key"] for effect in shown} == {"k-1"}
+        assert first.reference != second.reference
+
+
+def test_a_look_up_finds_the_first_charge_whatever_was_forgotten_and_across_a_restart(path):
+    with closing(Journal(path)) as journal:
+        first = decide(journal, forget_keys=True)
+        decide(journal, forget_keys=True, amount=2000)
+        assert journal.find("k-1") == first
+    with closing(Journal(path)) as journal:
+        assert journal.find("k-1") == first
+        assert decide(journal) == first
+        assert len(journal.effects()) == 2
+
+
+def test_a_gateway_that_forgets_keys_cannot_tell_that_one_is_reused(path):
+    with closing(Journal(path)) as journal:
+        decide(journal)
+        assert decide(journal, forget_keys=True, amount=1001).amount == 1001
+
+
+def test_concurrent_charges_under_a_forgotten_key_are_all_charged(path):
+    with closing(Journal(path)) as journal, ThreadPoolExecutor(8) as pool:
+        entries = list(pool.map(lambda _: decide(journal, forget_keys=True), range(8)))
+        assert len({entry.reference for entry in entries}) == len(journal.effects()) == 8
+
+
+def test_a_closed_journal_decides_nothing(path):
+    journal = Journal(path)
+    journal.close()
+    with pytest.raises(OSError, match="closed"):
+        decide(journal)
+    assert journal.entries == []
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_taken_back_whole(path, monkeypatch):
+    with closing(Journal(path)) as journal:
+        first = decide(journal)
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:10]))
+        with pytest.raises(OSError, match="full"):
+            decide(journal, "k-2")
+        monkeypatch.undo()
+        assert journal.find("k-2") is None
+        second = decide(journal, "k-3")
+    with closing(Journal(path)) as journal:
+        assert journal.entries == [first, second]
