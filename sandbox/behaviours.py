@@ -26,7 +26,7 @@ class Behaviour:
     """What happens to a charge.
 
     `before`: the trouble that the first `before_times` requests under a key run into; nothing is decided then.
-    `latency`: seconds until the decision is taken.
+    `latency`: seconds between the decision and its answer.
     `decline_code`: it is a decline, with this code.
     `after`: the decision is taken, and this comes in place of its answer. A gateway in such trouble sends no
     webhook either.

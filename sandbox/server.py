@@ -135,13 +135,13 @@ class Handler(Connection):
         trouble = behaviour.trouble_before(self.server.times_seen(key))
         if trouble:
             return of_trouble(trouble)
-        self.pause(behaviour.latency)
         try:
             entry = self.server.decide(key, charge, behaviour)
         except KeyReused:
             raise Refusal(422, "idempotency_key_reused", "The key was used for another charge.") from None
         except OSError as error:
             raise Refusal(503, "journal_unwritable", f"Nothing was charged: {error}.") from None
+        self.pause(behaviour.latency)
         return of_decision(entry, behaviour.after)
 
     def get_settings(self, _query: dict[str, str], _body: bytes) -> Reply:

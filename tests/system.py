@@ -201,9 +201,10 @@ class System:
 
     # --- the API
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, *, at: str = "") -> int:
+        """The status code of a GET; 0 where nobody answers. Of the web process, or of whoever is there."""
         try:
-            return self.http.get(self.url + path).status_code
+            return self.http.get((at or self.url) + path).status_code
         except httpx2.TransportError:
             return 0
 

@@ -112,14 +112,7 @@ def kill_web(system: System, dice: random.Random) -> None:
 def kill_sandbox(system: System, dice: random.Random) -> None:
     system.kill("sandbox")
     system.start("sandbox")
-    eventually(lambda: sandbox_is_up(system), within=30, what="the sandbox is back")
-
-
-def sandbox_is_up(system: System) -> bool:
-    try:
-        return system.http.get(f"{system.sandbox_url}/livez").status_code == 200
-    except OSError:
-        return False
+    eventually(lambda: system.status("/livez", at=system.sandbox_url) == 200, within=30, what="the sandbox is back")
 
 
 def crash_postgres(system: System, dice: random.Random) -> None:

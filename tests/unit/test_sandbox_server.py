@@ -95,11 +95,11 @@ def test_an_ordinary_decision_is_answered_and_found_alike(sandbox, at_once, meth
     assert json.loads(answer[2]).get("error", {}).get("decline_code") == BEHAVIOURS[method].decline_code
 
 
-def test_a_slow_charge_is_decided_after_three_seconds(sandbox):
+def test_a_slow_charge_is_decided_at_once_and_answered_after_three_seconds(sandbox):
     pauses = []
     sandbox.server.pause = lambda seconds: pauses.append((seconds, len(sandbox.charges())))
     assert call(sandbox, charge_of("pm_slow"))[0] == 200
-    assert pauses[0] == (3.0, 0)
+    assert pauses[0] == (3.0, 1)
 
 
 @pytest.mark.parametrize("method", ["pm_timeout_charged", "pm_timeout_not_charged"])

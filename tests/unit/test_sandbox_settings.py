@@ -217,7 +217,7 @@ def test_latency_comes_after_the_decision_and_holds_up_charges_and_look_ups_only
     sandbox.server.pause = lambda seconds: pauses.append((seconds, len(sandbox.charges())))
     call("PATCH", "/settings", {"latency": 7})
     charge(call, "k-1")
-    assert pauses == [(0.0, 0), (7, 1)]  # what the payment method wants, and what the setting wants
+    assert pauses == [(0.0, 1), (7, 1)]  # what the payment method wants, and what the setting wants
     pauses.clear()
     call("GET", "/v1/charges?idempotency_key=k-1")
     call("GET", "/v1/charges?idempotency_key=k-9")
