@@ -36,9 +36,12 @@ TAKE_DUE: Final = """
 """
 
 
+#: Waiting again for as long as it has waited so far doubles the wait without a count.
 TAKE_DUE_EVENTS: Final = """
     UPDATE payments_gatewayevent
-    SET revive_at = statement_timestamp() + %(longest_wait)s * interval '1 second'
+    SET revive_at = statement_timestamp() + least(
+        greatest(statement_timestamp() - received_at, %(first_wait)s * interval '1 second'),
+        %(longest_wait)s * interval '1 second')
     WHERE id IN (
         SELECT id FROM payments_gatewayevent
         WHERE revive_at <= statement_timestamp()
