@@ -2,6 +2,7 @@
 
 from django.urls import re_path
 
+from payments.event_views import EventsView, PaymentEventsView
 from payments.views import PaymentsView, PaymentView
 
 UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -9,4 +10,6 @@ UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{
 urlpatterns = [
     re_path(r"^payments/?$", PaymentsView.as_view(), name="payments"),
     re_path(rf"^payments/(?P<payment_id>{UUID})/?$", PaymentView.as_view(), name="payment"),
+    re_path(rf"^payments/(?P<payment_id>{UUID})/events/?$", PaymentEventsView.as_view(), name="payment-events"),
+    re_path(r"^events/?$", EventsView.as_view(), name="events"),
 ]

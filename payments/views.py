@@ -1,17 +1,13 @@
 """The HTTP API: parse, call one operation, answer."""
 
-import re
 from typing import Any, ClassVar
-from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,6 +17,7 @@ from payments.filters import PaymentFilter
 from payments.idempotency import Answer, choose_key
 from payments.models import Payment
 from payments.operations import accept_payment
+from payments.pages import NewestFirst
 from payments.problems import CATALOGUE
 from payments.reads import payments_of, represent
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer
@@ -36,38 +33,6 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 def problems(*codes: int) -> dict[tuple[int, str], Any]:
     """The documentation of error responses."""
     return {(code, "application/problem+json"): OpenApiResponse(ProblemSerializer) for code in codes}
-
-
-class NewestFirst(CursorPagination):
-    """Pages by cursor, newest first: stable while payments arrive, and as fast on the last page as on the first."""
-
-    ordering = "-id"  # ids are time-ordered
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
-    invalid_cursor_message = "This cursor is not one of ours: begin again without it."
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        """The position to go on from.
-
-        Raises:
-            NotFound: we never handed out such a cursor.
-        """
-        cursor: Cursor | None = super().decode_cursor(request)
-        if cursor is not None and not is_uuid(str(cursor.position)):
-            raise NotFound(self.invalid_cursor_message)
-        return cursor
-
-    def get_page_size(self, request: Request) -> int:
-        """How many payments a page has.
-
-        Raises:
-            ValidationError: it is no number from 1 to 200.
-        """
-        asked = request.query_params.get(self.page_size_query_param, str(self.page_size))
-        if not re.fullmatch(r"[0-9]{1,3}", asked) or not 0 < int(asked) <= self.max_page_size:
-            raise ValidationError({"page_size": f"A page has 1 to {self.max_page_size} payments."})
-        return int(asked)
 
 
 class PaymentsView(GenericAPIView[Payment]):
@@ -139,15 +104,6 @@ class PaymentView(GenericAPIView[Payment]):
         if payment is None:
             raise Http404
         return Response(represent(payment))
-
-
-def is_uuid(text: str) -> bool:
-    """Whether the text is an id of ours."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def caller_of(request: Request) -> Principal:
