@@ -1,6 +1,7 @@
 """The HTTP API: parse, call one operation, answer."""
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,15 +19,30 @@ from payments.idempotency import Answer, choose_key
 from payments.models import Payment
 from payments.operations import accept_payment
 from payments.pages import NewestFirst
+from payments.preferences import LONGEST_WAIT, preferred_wait
 from payments.problems import CATALOGUE
 from payments.reads import payments_of, represent
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer
+from payments.waiting import NoRoom, room
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
     description="A value of your own, new for each payment, the same for each retry. 1-255 of `A-Za-z0-9._:-`. "
     "Required, here or as `idempotency_key` in the body.",
+)
+
+PREFER = OpenApiParameter(
+    "Prefer",
+    location=OpenApiParameter.HEADER,
+    description=f"`wait=N` (RFC 7240): answer when the payment has ended, or after N seconds, 1 to {LONGEST_WAIT}. "
+    "Ignored while too many others wait. Other preferences are ignored.",
+)
+PREFERENCE_APPLIED = OpenApiParameter(
+    "Preference-Applied",
+    location=OpenApiParameter.HEADER,
+    response=[200, 202],
+    description="`wait=N` where it was heeded, with the seconds that were granted.",
 )
 
 
@@ -52,14 +68,23 @@ class PaymentsView(GenericAPIView[Payment]):
 
     @extend_schema(
         operation_id="payments_create",
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, PREFER, PREFERENCE_APPLIED],
         request=PaymentRequestSerializer,
-        responses={(202, "application/json"): PaymentSerializer, **problems(400, 401, 403, 409, 413, 415, 422, 503)},
+        responses={
+            (200, "application/json"): OpenApiResponse(
+                PaymentSerializer, description="With `Prefer: wait` only: the payment has ended, and this is how."
+            ),
+            (202, "application/json"): OpenApiResponse(
+                PaymentSerializer, description="Accepted. This is the payment as it was then, on a repetition as well."
+            ),
+            **problems(400, 401, 403, 409, 413, 415, 422, 503),
+        },
     )
     def post(self, request: Request) -> HttpResponse:
         """Accept a payment: it is stored and will be charged once.
 
-        The answer comes before the gateway is asked; follow the payment at `Location`.
+        The answer comes before the gateway is asked; follow the payment at `Location`. With `Prefer: wait` the
+        answer comes when the payment has ended, if that is soon enough.
         """
         caller = caller_of(request)
         body = request.data
@@ -75,7 +100,7 @@ class PaymentsView(GenericAPIView[Payment]):
             request_id=request.META["HTTP_X_REQUEST_ID"],
             now=timezone.now(),
         )
-        return replayable(answer)
+        return final_or_accepted(answer, seconds=preferred_wait(request.headers.get("Prefer", "")))
 
     @extend_schema(
         operation_id="payments_list",
@@ -113,9 +138,26 @@ def caller_of(request: Request) -> Principal:
     return caller
 
 
+def final_or_accepted(answer: Answer, *, seconds: int) -> HttpResponse:
+    """The payment as it ended, if it does within the time that the caller would wait; else the stored answer."""
+    if not seconds:
+        return replayable(answer)
+    try:
+        ended = room.wait(UUID(answer.location.rpartition("/")[2]), seconds=seconds)
+    except NoRoom:
+        return replayable(answer)
+    response = replayable(answer) if ended is None else located(Response(represent(ended)), answer)
+    response["Preference-Applied"] = f"wait={seconds}"
+    return response
+
+
 def replayable(answer: Answer) -> HttpResponse:
     """The stored answer as it is, byte for byte."""
-    response = HttpResponse(answer.body, status=answer.status_code, content_type="application/json")
+    return located(HttpResponse(answer.body, status=answer.status_code, content_type="application/json"), answer)
+
+
+def located(response: HttpResponse, answer: Answer) -> HttpResponse:
+    """The response, saying where the payment is, and whether its request repeats another."""
     response["Location"] = answer.location
     if answer.replayed:
         response["Idempotent-Replayed"] = "true"
