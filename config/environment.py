@@ -43,6 +43,7 @@ class Environment:
     revive_after: float
     rescue_every: float
     worker_threads: int
+    web_threads: int
 
 
 def read_environment() -> Environment:
@@ -80,6 +81,7 @@ def read_environment() -> Environment:
         revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
+        web_threads=env.int("WEB_THREADS", 4, validate=validate.Range(min=1, max=128)),
     )
     faults = contradictions(values)  # what is missing altogether is said in its place, below
     try:

@@ -213,10 +213,12 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
     ],
-    "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status"},
+    "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status", "EventType": "payments.events.EVENT_TYPES"},
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
 MAX_BODY_BYTES = 64 * 1024
+#: How many threads of one process may wait for their payment to end (`Prefer: wait`); the others go on serving.
+WAITING_SLOTS = max(1, ENV.web_threads // 2)
 
 # --- Serving and seeing ---------------------------------------------------------------
 

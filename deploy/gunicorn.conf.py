@@ -4,13 +4,15 @@ https://docs.gunicorn.org/en/stable/settings.html
 """
 
 import os
+import signal
+from importlib import import_module
 from typing import Any
 
 from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
 worker_class = "gthread"
-#: Each thread keeps one database connection.
+#: Each thread keeps one database connection. `config.environment` reads the same variable: half of them may wait.
 threads = int(os.environ.get("WEB_THREADS", "4"))
 #: Load the application once, then fork: faster start, shared memory.
 preload_app = True
@@ -23,6 +25,18 @@ errorlog = "-"
 loglevel = "warning"
 #: Heartbeat files on a disk can block a worker; memory cannot.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112
+
+
+def post_worker_init(worker: Any) -> None:
+    """When the process is told to stop, answer those who wait for a payment at once: they may outlive its grace."""
+    room = import_module("payments.waiting").room
+
+    def stop(number: int, frame: Any) -> None:
+        worker.handle_exit(number, frame)
+        room.close()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.siginterrupt(signal.SIGTERM, False)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -21,6 +21,10 @@ class EventType(StrEnum):
     NEEDS_REVIEW = "payment.needs_review"
 
 
+#: For lists of choices; the API's documentation calls them `EventType` by it.
+EVENT_TYPES: Final = [kind.value for kind in EventType]
+
+
 def entered(status: str) -> EventType:
     """The event of entering a state. A payment enters `pending` again only by a replay."""
     return EventType.REPLAYED if status == "pending" else EventType(f"payment.{status}")

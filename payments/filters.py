@@ -1,51 +1,45 @@
-"""The query parameters of `GET /payments`."""
+"""The query parameters of the lists: `GET /payments` and `GET /events`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
-from django_filters import CharFilter, ChoiceFilter, IsoDateTimeFilter
+from django.db.models import Model, QuerySet
+from django_filters import CharFilter, ChoiceFilter, IsoDateTimeFilter, UUIDFilter
 from django_filters.rest_framework.filterset import FilterSet
 from rest_framework.exceptions import ValidationError
 
-from payments.models import Payment
+from payments.events import EVENT_TYPES
+from payments.fields import DECIMAL
+from payments.models import Payment, PaymentEvent
+from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.states import Status
 
 
 class UtcFilter(IsoDateTimeFilter):
     """A moment in ISO 8601, as UTC."""
 
-    def filter(self, qs: QuerySet[Payment], value: datetime | None) -> QuerySet[Payment]:
+    def filter(self, qs: QuerySet[Model], value: datetime | None) -> QuerySet[Model]:
         """Apply it.
 
         Raises:
             ValidationError: a moment that in UTC lies before the year 1 or after the year 9999.
         """
         try:
-            filtered: QuerySet[Payment] = super().filter(qs, value.astimezone(UTC) if value else value)
+            filtered: QuerySet[Model] = super().filter(qs, value.astimezone(UTC) if value else value)
         except OverflowError:
             raise ValidationError({self.field_name: "This moment is beyond the calendar."}) from None
         return filtered
 
 
-class PaymentFilter(FilterSet):
-    """Narrow down a merchant's payments. Unknown parameters are refused, not ignored."""
-
-    status = ChoiceFilter(choices=Status.choices)
-    order_id = CharFilter()
-    user_id = CharFilter()
-    currency = CharFilter()
-    created_from = UtcFilter(field_name="created_at", lookup_expr="gte")
-    created_before = UtcFilter(field_name="created_at", lookup_expr="lt")
-
-    class Meta:
-        model = Payment
-        fields: ClassVar[list[str]] = []
+class StrictFilter(FilterSet):
+    """Narrow down a list. Unknown parameters are refused, not ignored; this one knows those of paging alone."""
 
     #: Parameters of paging, which are not ours to refuse.
     PAGING: ClassVar = frozenset({"cursor", "page_size"})
 
-    def filter_queryset(self, queryset: QuerySet[Payment]) -> Any:
+    def filter_queryset(self, queryset: QuerySet[Model]) -> Any:
         """Apply the filters.
 
         Raises:
@@ -55,3 +49,63 @@ class PaymentFilter(FilterSet):
             message = "There is no such parameter. Known are: " + ", ".join([*self.filters, *sorted(self.PAGING)]) + "."
             raise ValidationError({name[:100]: message for name in unknown}, code="unknown_parameter")
         return super().filter_queryset(queryset)
+
+
+class PaymentFilter(StrictFilter):
+    """Narrow down a merchant's payments."""
+
+    status = ChoiceFilter(choices=Status.choices)
+    order_id = CharFilter()
+    user_id = CharFilter()
+    currency = CharFilter()
+    amount_from = CharFilter(
+        method="filter_amount", help_text="Major units, such as 10.00; this amount included. Needs `currency`."
+    )
+    amount_to = CharFilter(
+        method="filter_amount", help_text="Major units, such as 10.00; this amount included. Needs `currency`."
+    )
+    created_from = UtcFilter(field_name="created_at", lookup_expr="gte")
+    created_before = UtcFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Payment
+        fields: ClassVar[list[str]] = []
+
+    #: Parameter -> the comparison that it asks for.
+    BOUNDS: ClassVar[Mapping[str, str]] = {"amount_from": "amount__gte", "amount_to": "amount__lte"}
+
+    def filter_amount(self, queryset: QuerySet[Payment], name: str, value: str) -> QuerySet[Payment]:
+        """Apply one end of a range of amounts, in the light of the currency.
+
+        Raises:
+            ValidationError: it is no amount of the currency, or no currency of ours is named.
+        """
+        currency = self.form.cleaned_data["currency"]
+        if not currency:
+            raise ValidationError({"currency": f"`{name}` means nothing without it: name a currency."}, code="required")
+        if currency not in EXPONENTS:
+            message = f"{currency[:10]} is not a currency that we take; use an ISO 4217 code in capital letters."
+            raise ValidationError({"currency": message}, code="unknown")
+        if not DECIMAL.fullmatch(value):
+            raise ValidationError({name: "An amount is a decimal number such as 10.00."}, code="invalid")
+        try:
+            return queryset.filter(**{self.BOUNDS[name]: to_minor_units(Decimal(value), currency)})
+        except TooManyDecimals:
+            message = f"{currency} has {EXPONENTS[currency]} decimals; this amount has more."
+            raise ValidationError({name: message}, code="decimals") from None
+        except OutOfRange:
+            message = f"An amount is above 0 and at most {to_major_units(MAX_MINOR_UNITS, currency)} {currency}."
+            raise ValidationError({name: message}, code="range") from None
+
+
+class EventFilter(StrictFilter):
+    """Narrow down what happened to a merchant's payments."""
+
+    type = ChoiceFilter(choices=[(name, name) for name in EVENT_TYPES])
+    payment_id = UUIDFilter()
+    created_from = UtcFilter(field_name="created_at", lookup_expr="gte")
+    created_before = UtcFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = PaymentEvent
+        fields: ClassVar[list[str]] = []

@@ -1,13 +1,13 @@
 """What may be known about payments: their public shape, and the questions other rooms ask."""
 
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from django.db.models import QuerySet
 
 from merchants.models import Merchant, Mode
 from payments.declines import advice_for
-from payments.models import Payment
+from payments.models import Payment, PaymentEvent
 from payments.money import to_major_units
 
 
@@ -44,6 +44,19 @@ class PaymentView(TypedDict):
     links: dict[str, str]
 
 
+class EventView(TypedDict):
+    """What happened to a payment, as the API shows it; `data` is the payment as it was right after."""
+
+    id: str
+    object: str
+    type: str
+    version: int
+    payment_id: str
+    created_at: str
+    request_id: str | None
+    data: dict[str, Any]
+
+
 def path_of(payment: Payment) -> str:
     """Where the payment's current state is to be had."""
     return f"/api/v1/payments/{payment.id}"
@@ -74,6 +87,20 @@ def represent(payment: Payment) -> PaymentView:
     }
 
 
+def represent_event(event: PaymentEvent) -> EventView:
+    """The public shape of an event."""
+    return {
+        "id": str(event.id),
+        "object": "event",
+        "type": event.type,
+        "version": event.version,
+        "payment_id": str(event.payment_id),
+        "created_at": timestamp(event.created_at),
+        "request_id": event.request_id or None,
+        "data": event.snapshot,
+    }
+
+
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -94,3 +121,8 @@ def last_error(payment: Payment) -> LastError | None:
 def payments_of(merchant: Merchant, mode: Mode) -> QuerySet[Payment]:
     """All payments that a caller may see: those of its merchant, in its mode."""
     return Payment.objects.filter(merchant=merchant, mode=mode)
+
+
+def events_of(merchant: Merchant, mode: Mode) -> QuerySet[PaymentEvent]:
+    """All events that a caller may see: those of its payments."""
+    return PaymentEvent.objects.filter(merchant=merchant, mode=mode)

@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
+from payments.events import EVENT_TYPES
 from payments.fields import AmountField, CardFreeCharField, CurrencyField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
@@ -139,6 +140,25 @@ class PaymentSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     links = LinksSerializer()
+
+
+class SnapshotSerializer(PaymentSerializer):
+    """A payment as it was right after an event."""
+
+    schema = serializers.IntegerField(help_text="The version of this shape; grows when a field changes its meaning.")
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    """What happened to a payment. `payments.reads.represent_event` makes it."""
+
+    id = serializers.UUIDField(help_text="Time-ordered.")
+    object = serializers.CharField(help_text="Always `event`.")
+    type = serializers.ChoiceField(choices=EVENT_TYPES)
+    version = serializers.IntegerField(help_text="The payment's version that this made: 1, 2, 3 and so on.")
+    payment_id = serializers.UUIDField()
+    created_at = serializers.DateTimeField()
+    request_id = serializers.CharField(allow_null=True, help_text="`X-Request-ID` of the request that it goes back to.")
+    data = SnapshotSerializer()  # type: ignore[assignment]  # the member has this name
 
 
 class ProblemErrorSerializer(serializers.Serializer[Any]):

@@ -1,6 +1,5 @@
 """The HTTP API: parse, call one operation, answer."""
 
-import re
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -9,9 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import GenericAPIView
-from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,9 +18,12 @@ from payments.filters import PaymentFilter
 from payments.idempotency import Answer, choose_key
 from payments.models import Payment
 from payments.operations import accept_payment
+from payments.pages import NewestFirst
+from payments.preferences import LONGEST_WAIT, preferred_wait
 from payments.problems import CATALOGUE
 from payments.reads import payments_of, represent
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer
+from payments.waiting import NoRoom, room
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -32,42 +32,23 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Required, here or as `idempotency_key` in the body.",
 )
 
+PREFER = OpenApiParameter(
+    "Prefer",
+    location=OpenApiParameter.HEADER,
+    description=f"`wait=N` (RFC 7240): answer when the payment has ended, or after N seconds, 1 to {LONGEST_WAIT}. "
+    "Ignored while too many others wait. Other preferences are ignored.",
+)
+PREFERENCE_APPLIED = OpenApiParameter(
+    "Preference-Applied",
+    location=OpenApiParameter.HEADER,
+    response=[200, 202],
+    description="`wait=N` where it was heeded, with the seconds that were granted.",
+)
+
 
 def problems(*codes: int) -> dict[tuple[int, str], Any]:
     """The documentation of error responses."""
     return {(code, "application/problem+json"): OpenApiResponse(ProblemSerializer) for code in codes}
-
-
-class NewestFirst(CursorPagination):
-    """Pages by cursor, newest first: stable while payments arrive, and as fast on the last page as on the first."""
-
-    ordering = "-id"  # ids are time-ordered
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
-    invalid_cursor_message = "This cursor is not one of ours: begin again without it."
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        """The position to go on from.
-
-        Raises:
-            NotFound: we never handed out such a cursor.
-        """
-        cursor: Cursor | None = super().decode_cursor(request)
-        if cursor is not None and not is_uuid(str(cursor.position)):
-            raise NotFound(self.invalid_cursor_message)
-        return cursor
-
-    def get_page_size(self, request: Request) -> int:
-        """How many payments a page has.
-
-        Raises:
-            ValidationError: it is no number from 1 to 200.
-        """
-        asked = request.query_params.get(self.page_size_query_param, str(self.page_size))
-        if not re.fullmatch(r"[0-9]{1,3}", asked) or not 0 < int(asked) <= self.max_page_size:
-            raise ValidationError({"page_size": f"A page has 1 to {self.max_page_size} payments."})
-        return int(asked)
 
 
 class PaymentsView(GenericAPIView[Payment]):
@@ -87,14 +68,23 @@ class PaymentsView(GenericAPIView[Payment]):
 
     @extend_schema(
         operation_id="payments_create",
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, PREFER, PREFERENCE_APPLIED],
         request=PaymentRequestSerializer,
-        responses={(202, "application/json"): PaymentSerializer, **problems(400, 401, 403, 409, 413, 415, 422, 503)},
+        responses={
+            (200, "application/json"): OpenApiResponse(
+                PaymentSerializer, description="With `Prefer: wait` only: the payment has ended, and this is how."
+            ),
+            (202, "application/json"): OpenApiResponse(
+                PaymentSerializer, description="Accepted. This is the payment as it was then, on a repetition as well."
+            ),
+            **problems(400, 401, 403, 409, 413, 415, 422, 503),
+        },
     )
     def post(self, request: Request) -> HttpResponse:
         """Accept a payment: it is stored and will be charged once.
 
-        The answer comes before the gateway is asked; follow the payment at `Location`.
+        The answer comes before the gateway is asked; follow the payment at `Location`. With `Prefer: wait` the
+        answer comes when the payment has ended, if that is soon enough.
         """
         caller = caller_of(request)
         body = request.data
@@ -110,7 +100,7 @@ class PaymentsView(GenericAPIView[Payment]):
             request_id=request.META["HTTP_X_REQUEST_ID"],
             now=timezone.now(),
         )
-        return replayable(answer)
+        return final_or_accepted(answer, seconds=preferred_wait(request.headers.get("Prefer", "")))
 
     @extend_schema(
         operation_id="payments_list",
@@ -141,15 +131,6 @@ class PaymentView(GenericAPIView[Payment]):
         return Response(represent(payment))
 
 
-def is_uuid(text: str) -> bool:
-    """Whether the text is an id of ours."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
 def caller_of(request: Request) -> Principal:
     """Who calls; the permission classes have seen to it that somebody does."""
     caller: Any = request.user  # the stubs know only users; our authenticators return principals
@@ -157,9 +138,26 @@ def caller_of(request: Request) -> Principal:
     return caller
 
 
+def final_or_accepted(answer: Answer, *, seconds: int) -> HttpResponse:
+    """The payment as it ended, if it does within the time that the caller would wait; else the stored answer."""
+    if not seconds:
+        return replayable(answer)
+    try:
+        ended = room.wait(UUID(answer.location.rpartition("/")[2]), seconds=seconds)
+    except NoRoom:
+        return replayable(answer)
+    response = replayable(answer) if ended is None else located(Response(represent(ended)), answer)
+    response["Preference-Applied"] = f"wait={seconds}"
+    return response
+
+
 def replayable(answer: Answer) -> HttpResponse:
     """The stored answer as it is, byte for byte."""
-    response = HttpResponse(answer.body, status=answer.status_code, content_type="application/json")
+    return located(HttpResponse(answer.body, status=answer.status_code, content_type="application/json"), answer)
+
+
+def located(response: HttpResponse, answer: Answer) -> HttpResponse:
+    """The response, saying where the payment is, and whether its request repeats another."""
     response["Location"] = answer.location
     if answer.replayed:
         response["Idempotent-Replayed"] = "true"

@@ -201,6 +201,51 @@ def test_a_range_of_time_has_its_beginning_and_not_its_end(client, accept):
     assert listed(client, created_from="2026-11-21T12:00:00.001Z") == []
 
 
+def test_a_range_of_amounts_has_both_its_ends(client, accept):
+    cents = {
+        amount: str(accept(key=f"key-{amount}", amount=amount, currency="EUR").pk) for amount in (999, 1000, 1050, 1051)
+    }
+    accept(key="other", amount=1000, currency="USD")
+    between = listed(client, currency="EUR", amount_from="10", amount_to="10.50")
+    assert sorted(between) == sorted([cents[1000], cents[1050]])
+    assert sorted(listed(client, currency="EUR", amount_from="10.50")) == sorted([cents[1050], cents[1051]])
+    assert listed(client, currency="EUR", amount_to="9.990") == [cents[999]]
+    assert listed(client, currency="EUR", amount_from="10.51", amount_to="10.50") == []
+
+
+@pytest.mark.parametrize(("currency", "amount"), [("JPY", "1000"), ("KWD", "1.000"), ("EUR", "10.00")])
+def test_no_amount_is_sought_in_the_decimals_of_another_currency(client, accept, currency, amount):
+    payment = accept(amount=1000, currency=currency)
+    assert listed(client, currency=currency, amount_from=amount, amount_to=amount) == [str(payment.pk)]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "code", "word"),
+    [
+        ({"amount_from": "10"}, "currency", "required", "name a currency"),
+        ({"amount_to": "10"}, "currency", "required", "`amount_to`"),
+        ({"amount_from": "10", "currency": "EUT"}, "currency", "unknown", "ISO 4217"),
+        ({"amount_from": "10", "currency": "eur"}, "currency", "unknown", "capital letters"),
+        ({"amount_from": "10.001", "currency": "EUR"}, "amount_from", "decimals", "EUR has 2 decimals"),
+        ({"amount_to": "0.5", "currency": "JPY"}, "amount_to", "decimals", "JPY has 0 decimals"),
+        ({"amount_from": "0", "currency": "EUR"}, "amount_from", "range", "above 0"),
+        ({"amount_to": "10000000000", "currency": "EUR"}, "amount_to", "range", "9999999999.99 EUR"),
+        ({"amount_to": "9" * 4000, "currency": "EUR"}, "amount_to", "invalid", "such as 10.00"),
+        ({"amount_from": "10,00", "currency": "EUR"}, "amount_from", "invalid", "such as 10.00"),
+        ({"amount_from": "-1", "currency": "EUR"}, "amount_from", "invalid", "such as 10.00"),
+        ({"amount_from": "1e3", "currency": "EUR"}, "amount_from", "invalid", "such as 10.00"),
+        ({"amount_from": "NaN", "currency": "EUR"}, "amount_from", "invalid", "such as 10.00"),
+        ({"amount_from": "\u0661", "currency": "EUR"}, "amount_from", "invalid", "such as 10.00"),
+    ],
+)
+def test_an_amount_that_cannot_be_sought_is_told_why(client, accept, query, parameter, code, word):
+    accept()
+    refusal = problem(client.get(URL, query), 400, "invalid_request")
+    (fault,) = refusal["errors"]
+    assert (fault["parameter"], fault["code"]) == (parameter, code)
+    assert word in fault["detail"]
+
+
 def test_a_misspelt_filter_never_shows_everything(client, accept):
     accept()
     refusal = problem(client.get(URL, {"oder_id": "o-1", "limit": "5"}), 400, "invalid_request")

@@ -75,11 +75,16 @@ def test_production_has_no_default_for_what_must_be_chosen(faults, name):
 
 def test_all_malformed_variables_are_named_at_once(faults):
     named = faults(
-        ENVIRONMENT="production", LOG_FORMAT="xml", LOG_LEVEL="LOUD", CHARGE_DEADLINE="soon", WORKER_THREADS="0"
+        ENVIRONMENT="production",
+        LOG_FORMAT="xml",
+        LOG_LEVEL="LOUD",
+        CHARGE_DEADLINE="soon",
+        WORKER_THREADS="0",
+        WEB_THREADS="0",
     )
     assert named.keys() >= {
         "SECRET_KEY", "JWT_SIGNING_KEY", "ALLOWED_HOSTS", "DATABASE_URL",
-        "LOG_FORMAT", "LOG_LEVEL", "CHARGE_DEADLINE", "WORKER_THREADS",
+        "LOG_FORMAT", "LOG_LEVEL", "CHARGE_DEADLINE", "WORKER_THREADS", "WEB_THREADS",
     }  # fmt: skip
 
 
