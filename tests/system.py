@@ -188,10 +188,10 @@ class System:
             return len(connection.execute(sessions, [self.database, share]).fetchall())
 
     def gateway(self, **settings: Any) -> None:
-        """Change the sandbox's settings; without any, back to the defaults."""
+        """The sandbox's settings are these from now on, and the defaults else."""
         url = f"{self.sandbox_url}/settings"
-        answer = self.http.patch(url, json=settings) if settings else self.http.delete(url)
-        assert answer.status_code == 200, answer.text
+        for answer in (self.http.delete(url), self.http.patch(url, json=settings)):
+            assert answer.status_code == 200, answer.text
 
     def manage(self, *arguments: str) -> str:
         """Run a management command; what it prints."""

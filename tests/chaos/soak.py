@@ -68,7 +68,7 @@ def soak(system: System, *, minutes: float, dice: random.Random) -> int:
             heal(system)
             system.verify(ids)
         except AssertionError as failure:
-            print(report(system, ids, faults), f"FAILED: {failure}", sep="\n", flush=True)
+            print(report(system, ids, faults), f"FAILED: {failure}", *unfinished(system), sep="\n", flush=True)
             return 1
         print(report(system, ids, faults), flush=True)
         start_all(system)
@@ -177,6 +177,18 @@ def heal(system: System) -> None:
         return not system.query("SELECT FROM payments_payment WHERE status <> ALL(%s)", sorted(FINAL))
 
     eventually(brought_forward, within=180, what="all payments are final")
+
+
+def unfinished(system: System) -> list[str]:
+    """The story of the payments that did not end."""
+    stories = system.query(
+        "SELECT payment.id::text, payment.status, payment_method, lookups, retries, error_detail, held_since,"
+        " next_attempt_at, revive_at, lease_expires_at, now(), array_agg(kind || ' ' || outcome ORDER BY attempt.id)"
+        " FROM payments_payment AS payment LEFT JOIN payments_attempt AS attempt ON attempt.payment_id = payment.id"
+        " WHERE payment.status <> ALL(%s) GROUP BY payment.id LIMIT 10",
+        sorted(FINAL),
+    )
+    return [", ".join(f"{name}: {value}" for name, value in story.items()) for story in stories]
 
 
 def report(system: System, ids: list[str], faults: Counter[str]) -> str:
