@@ -14,17 +14,19 @@ hundredth of its price.
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import django
 import dramatiq
@@ -236,7 +238,6 @@ class Work:
         """What rescue, relay and workers do until nothing is left to do."""
         for number in range(LAST_ROUND):
             with self.steps.counted(counting=False):
-                connection.close()
                 if is_at_rest(self.payment_id):
                     return
                 pass_time(self.payment_id, SHORT_WAIT if number < 8 else LONG_WAIT)
@@ -244,6 +245,7 @@ class Work:
                 self.one_round()
             except (Error, BrokerUnavailable) as error:
                 self.steps.tell(again=f"{type(error).__name__}: {error}")
+                connection.close()
         raise AssertionError(f"stuck after {LAST_ROUND} rounds")
 
     def one_round(self) -> None:
@@ -314,18 +316,28 @@ def run_forked(command: dict) -> dict:
     return report
 
 
+def warm_up() -> None:
+    """Do once here what each child would do again: imports at first use, Django's compiled queries, certificates."""
+    importlib.import_module("anyio._backends._asyncio")
+    httpx2.AsyncClient = partial(httpx2.AsyncClient, verify=httpx2.create_ssl_context(trust_env=False))
+    claim_payment(uuid4())
+    relay.run_once(Recorder())
+    connection.close()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
 def main() -> None:
     """Serve commands until the input ends."""
     if sys.platform == "linux":  # 1: PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    # Reading the certificates takes longer than all the rest of a child's life.
-    httpx2.AsyncClient = partial(httpx2.AsyncClient, verify=httpx2.create_ssl_context(trust_env=False))
     # The database is back at once after each fault: nobody needs to wait for it.
     time.sleep = lambda seconds: None
     connection_created.connect(hold_session_lock)
+    warm_up()
     assert connection.connection is None, "a connection must not be carried across a fork"
-    gc.collect()
-    gc.freeze()
+    assert threading.active_count() == 1, "nor a lock that some thread holds"
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run_forked(json.loads(line))) + "\n")
         sys.stdout.flush()
