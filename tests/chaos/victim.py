@@ -1,3 +1,4 @@
+# ruff: noqa: E402  # Django must be set up before the models are imported
 """`python -m tests.chaos.victim`: does one unit of work per command, in a child that may be killed at any step.
 
 It reads commands as JSON lines and answers each with a line. Steps are counted: every SQL statement, every
@@ -46,23 +47,22 @@ LAST_ROUND = 30
 if __name__ == "__main__":
     django.setup()
 
-from django.conf import settings  # noqa: E402
-from django.db import Error, OperationalError, connection  # noqa: E402
-from django.db.backends.postgresql.base import DatabaseWrapper  # noqa: E402
-from django.db.backends.signals import connection_created  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.conf import settings
+from django.db import Error, OperationalError, connection
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.utils import timezone
 
-from merchants.models import Merchant, Mode  # noqa: E402
-from messaging import relay  # noqa: E402
-from messaging.models import OutboxMessage  # noqa: E402
-from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher  # noqa: E402
-from payments import rescue  # noqa: E402
-from payments.gateways.transport import NoAnswer, NotSent, Transport  # noqa: E402
-from payments.models import Payment  # noqa: E402
-from payments.operations import PaymentRequest, accept_payment, process_payment  # noqa: E402
-from payments.operations.claims import claim_payment  # noqa: E402
-from tests.chaos.clock import pass_time  # noqa: E402
-
+from merchants.models import Merchant, Mode
+from messaging import relay
+from messaging.models import OutboxMessage
+from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
+from payments import rescue
+from payments.gateways.transport import NoAnswer, NotSent, Transport
+from payments.models import Payment
+from payments.operations import PaymentRequest, accept_payment, process_payment
+from payments.operations.claims import claim_payment
+from tests.chaos.clock import pass_time
 
 # --- steps and faults
 
@@ -333,7 +333,7 @@ def main() -> None:
     if sys.platform == "linux":  # 1: PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     # The database is back at once after each fault: nobody needs to wait for it.
-    time.sleep = lambda seconds: None
+    time.sleep = lambda _seconds: None
     connection_created.connect(hold_session_lock)
     warm_up()
     assert connection.connection is None, "a connection must not be carried across a fork"
