@@ -95,9 +95,10 @@ class Steps:
         self.number += 1
         self.tell(step=label)
         self.strike("before", cut)
-        result = act()
-        self.strike("after", cut)
-        return result
+        try:
+            return act()
+        finally:  # an exchange that brought no answer was made all the same
+            self.strike("after", cut)
 
     def strike(self, side: str, cut: Callable[[str], None]) -> None:
         if self.fault is None or (self.fault["step"], self.fault["side"]) != (self.number, side):
