@@ -115,23 +115,24 @@ class Steps:
     def arm(self) -> None:
         """Put ourselves around everything that counts as a step."""
         connection.execute_wrappers.append(self.around_statement)
-        self.wrap(DatabaseWrapper, "_commit", "COMMIT", cut_database)
+        self.wrap(DatabaseWrapper, "_commit", "COMMIT", cut_commit)
         self.wrap(Transport, "send", "gateway", cut_gateway)
         self.wrap(RabbitPublisher, "_send", "publish", cut_publish)
-        self.wrap(RabbitPublisher, "_on_confirm", "confirm", None)
-        self.wrap(InProcessPublisher, "publish", "hand over", cut_publish)
+        self.wrap(RabbitPublisher, "_on_confirm", "confirm", cut_confirm)
+        self.wrap(InProcessPublisher, "publish", "hand over", None)
 
     def around_statement(self, execute, sql, params, many, context):
         label = " ".join(sql.split()[:3]).replace('"', "")
         return self.take(label, lambda: execute(sql, params, many, context), cut=cut_database)
 
-    def wrap(self, owner: type, name: str, label: str, cut: Callable[[str], None] | None) -> None:
+    def wrap(self, owner: type, name: str, label: str, cut: Callable | None) -> None:
+        """Make each call of a method a step; `cut` is told whose method, and the side."""
         original = getattr(owner, name)
 
         def stepping(this, *args, **kwargs):
             says = f"{label} {args[0]}" if label == "gateway" else label
             with suppress(LostOnTheWay):
-                return self.take(says, lambda: original(this, *args, **kwargs), cut=cut or partial(cut_confirm, this))
+                return self.take(says, lambda: original(this, *args, **kwargs), cut=partial(cut, this))
 
         setattr(owner, name, stepping)
 
@@ -150,14 +151,21 @@ def terminate_session() -> None:
         other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
-def cut_gateway(side: str) -> None:
+def cut_commit(_wrapper: DatabaseWrapper, side: str) -> None:
+    cut_database(side)
+
+
+def cut_gateway(_transport: Transport, side: str) -> None:
     if side == "before":
         raise NotSent("connection refused")
     raise NoAnswer("the answer was lost")
 
 
-def cut_publish(_side: str) -> None:
-    raise pika.exceptions.StreamLostError("the connection broke")
+def cut_publish(publisher: RabbitPublisher, side: str) -> None:
+    """Before: the bytes are taken by a wire that has broken already, which is found out later."""
+    if side == "after":
+        raise pika.exceptions.StreamLostError("the connection broke")
+    publisher._channel.basic_publish = lambda **_message: publisher._on_lost(None, "the connection broke")
 
 
 def cut_confirm(publisher: RabbitPublisher, side: str) -> None:
