@@ -132,7 +132,7 @@ class Steps:
         def stepping(this, *args, **kwargs):
             says = f"{label} {args[0]}" if label == "gateway" else label
             with suppress(LostOnTheWay):
-                return self.take(says, lambda: original(this, *args, **kwargs), cut=partial(cut, this))
+                return self.take(says, lambda: original(this, *args, **kwargs), cut=cut and partial(cut, this))
 
         setattr(owner, name, stepping)
 
