@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pika
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from dramatiq import Message
 
 from messaging.models import DeadLetter, OutboxMessage
@@ -77,7 +78,6 @@ class Victim:
     def __init__(self, gateway: GatewayProcess) -> None:
         database = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{connection.settings_dict['NAME']}"
         env = {"DATABASE_URL": database, "SANDBOX_URL": gateway.url, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "ERROR"}
-        env |= {"CHARGE_DEADLINE": "0.3", "CHARGE_LEASE": "1"}
         argv = [sys.executable, "-m", "tests.chaos.victim"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(argv, env={**os.environ, **env}, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
@@ -98,8 +98,9 @@ class Victim:
 
 def await_end_of_sessions() -> None:
     """Each session of a child holds this lock; one that idles somewhere fails the test by the lock's timeout."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s), pg_advisory_unlock(%s)", [SESSION_LOCK, SESSION_LOCK])
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '20s'")  # a busy machine may take its time
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SESSION_LOCK])
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +118,37 @@ def victim(gateway, django_db_setup):
     made.stop()
 
 
+class Queue:
+    """A queue of its own for each test, so that nobody else takes what is published."""
+
+    def __init__(self) -> None:
+        self.name = f"test-{uuid.uuid4().hex}"
+
+    @contextmanager
+    def channel(self):
+        """For a moment only: a connection that is not listened to is cut off by its heartbeat."""
+        with pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"])) as connected:
+            yield connected.channel()
+
+    def take_all(self) -> set[str]:
+        """The ids in all its messages, which are gone then."""
+        ids = set()
+        with self.channel() as channel:
+            while (body := channel.basic_get(self.name, auto_ack=True)[2]) is not None:
+                ids |= set(Message.decode(body).kwargs["ids"])
+        return ids
+
+    def delete(self) -> None:
+        with self.channel() as channel:
+            channel.queue_delete(self.name)
+            channel.queue_delete(f"{self.name}.XQ")
+
+
 @pytest.fixture
 def queue():
-    """A queue of its own for each test, so that nobody else takes what is published."""
-    name = f"test-{uuid.uuid4().hex}"
-    with pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"])) as connected:
-        channel = connected.channel()
-        yield SimpleNamespace(name=name, channel=channel)
-        channel.queue_delete(name)
-        channel.queue_delete(f"{name}.XQ")
+    made = Queue()
+    yield made
+    made.delete()
 
 
 @pytest.fixture
@@ -139,12 +162,13 @@ class Stage:
 
     victim: Victim
     gateway: GatewayProcess
-    queue: SimpleNamespace
+    queue: Queue
 
     def play(self, scene: Scene, fault: dict | None = None, second: dict | None = None) -> tuple:
         """Play a scene with a fault, recover, with another fault if wanted, and judge what is left."""
         GatewayCircuit.objects.all().delete()
         command = {"key": uuid.uuid4().hex, "method": scene.method, "queue": self.queue.name}
+        command["deadline"] = deadline = 0.3 if "timeout" in scene.method else 10.0
         first = self.victim.run(*scene.units, **command, fault=fault)
         assert_struck(first, fault)
         assert_nothing_is_half_done(command["key"], untouched=scene.units == ("accept",))
@@ -152,19 +176,17 @@ class Stage:
             self.assert_the_message_is_somewhere(first.payment)
         # A client that got no answer asks again, under the same key.
         payment_id = first.payment or self.victim.run("accept", **command).payment
-        recovery = self.victim.run("recover", payment=payment_id, fault=second)
+        recovery = self.victim.run("recover", payment=payment_id, deadline=deadline, fault=second)
         assert_struck(recovery, second)
         if second:
-            again = self.victim.run("recover", payment=payment_id)
+            again = self.victim.run("recover", payment=payment_id, deadline=deadline)
             assert_struck(again, None)
         self.judge(Payment.objects.get(pk=payment_id), scene, crashed=fault is not None)
         return first, recovery
 
     def assert_the_message_is_somewhere(self, payment_id: str) -> None:
         """Before anybody rescues anything: what has left the outbox is in the queue."""
-        in_queue = set()
-        while (body := self.queue.channel.basic_get(self.queue.name, auto_ack=True)[2]) is not None:
-            in_queue |= set(Message.decode(body).kwargs["ids"])
+        in_queue = self.queue.take_all()
         assert OutboxMessage.objects.exists() or payment_id in in_queue, "neither in the outbox nor in RabbitMQ"
 
     def judge(self, payment: Payment, scene: Scene, *, crashed: bool) -> None:

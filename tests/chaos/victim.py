@@ -26,6 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -286,6 +287,9 @@ def run_child(command: dict, pipe: int) -> None:
     def tell(**news: object) -> None:
         os.write(pipe, json.dumps(news).encode() + b"\n")
 
+    settings.GATEWAYS["sandbox"] |= {"DEADLINE": command["deadline"], "LEASE": 60.0}
+    # Longer than a slow machine takes for a step, shorter than what `wait` lets pass.
+    settings.GATEWAYS["sandbox"]["OPTIONS"]["grace_period"] = timedelta(seconds=60)
     steps = Steps(command.get("fault"), tell)
     steps.arm()
     work = Work(steps, command)
