@@ -29,7 +29,7 @@ def dice() -> random.Random:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder: Path = tmp_path_factory.mktemp("system")
     made = System(folder, own_postgres=True)
     try:
@@ -39,9 +39,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         made.tear_down()
 
 
-@pytest.fixture(autouse=True)
-def a_quiet_system(system: System) -> Iterator[None]:
+@pytest.fixture
+def system(running_system: System) -> Iterator[System]:
     """Each test starts without relay and worker, and leaves none."""
-    yield
-    for name in [name for name in system.processes if name.startswith(("relay", "worker"))]:
-        system.processes.pop(name).stop(timeout=20)
+    yield running_system
+    for name in [name for name in running_system.processes if name.startswith(("relay", "worker"))]:
+        running_system.processes.pop(name).stop(timeout=20)

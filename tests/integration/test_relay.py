@@ -103,6 +103,7 @@ def test_a_message_that_no_queue_takes_is_kept_and_goes_out_once_there_is_one(st
     channel.queue_delete(queue)
     stage()
     run_once(publisher)
+    assert OutboxMessage.objects.count() == 1, "the message is lost"
     row = OutboxMessage.objects.get()
     assert row.returns == 1
     assert row.available_at > row.created_at

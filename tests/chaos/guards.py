@@ -1,0 +1,436 @@
+"""`python -m tests.chaos.guards`: is the suite itself awake? Takes away one guard at a time, and a test must go red.
+
+Each guard is changed in a copy of the tree, and the tests that should notice are run there. A guard whose
+removal nobody notices, a test that fails for another reason than an assertion, and a text that is no longer
+in the code as it is here, all end this with exit status 1. Arguments are parts of names: only those guards.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import psycopg
+
+ROOT = Path(__file__).resolve().parents[2]
+#: At once: as many as a small machine has cores.
+WORKERS = 2
+#: Seconds for one run on a busy machine; a guard whose removal makes a test hang is not caught by an assertion.
+PATIENCE = 600
+#: What a test says when it is the test that found the fault, and not Python.
+ASSERTIONS = ("AssertionError", "assert ", "Failed:", "Failed ")
+
+EVERY_STEP = "tests/chaos/test_every_step.py::test_a_crash_at_any_step_neither_loses_nor_doubles_a_payment"
+ACCEPT = "tests/integration/test_accept.py::"
+PROCESS = "tests/integration/test_process.py::"
+RELAY = "tests/integration/test_relay.py::"
+FIRST_MIGRATION = "payments/migrations/0001_initial.py"
+
+
+@dataclass(frozen=True)
+class Change:
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guard, what takes it away, and the tests of which one must notice."""
+
+    name: str
+    changes: tuple[Change, ...]
+    tests: str
+
+    @property
+    def changes_tables(self) -> bool:
+        return any("migrations" in change.file for change in self.changes)
+
+
+def guard(name: str, file: str, old: str, new: str, tests: str) -> Guard:
+    return Guard(name, (Change(file, old, new),), tests)
+
+
+GUARDS = [
+    Guard(
+        "an order has one holder: the unique index",
+        (
+            Change(
+                FIRST_MIGRATION,
+                "fields=('merchant', 'mode', 'order_id'), name='one_payment_holds_an_order'",
+                "fields=('id', 'order_id'), name='one_payment_holds_an_order'",
+            ),
+            Change(
+                "payments/models.py",
+                'fields=["merchant", "mode", "order_id"],\n                condition=Q(holds_order=True)',
+                'fields=["id", "order_id"],\n                condition=Q(holds_order=True)',
+            ),
+        ),
+        ACCEPT + "test_an_order_with_a_payment_under_way_takes_no_second_one",
+    ),
+    Guard(
+        "a key has one request: the unique index",
+        (
+            Change(
+                FIRST_MIGRATION,
+                "fields=('merchant', 'key'), name='one_request_per_idempotency_key'",
+                "fields=('merchant', 'key', 'payment'), name='one_request_per_idempotency_key'",
+            ),
+            Change(
+                "payments/idempotency.py",
+                "ON CONFLICT (merchant_id, key)",
+                "ON CONFLICT (merchant_id, key, payment_id)",
+            ),
+        ),
+        ACCEPT + "test_the_same_request_again_gets_the_same_bytes_and_does_nothing",
+    ),
+    guard(
+        "a key belongs to one request: the fingerprint",
+        "payments/idempotency.py",
+        "if bytes(stored.fingerprint) != print_:",
+        "if False:",
+        ACCEPT + "test_a_key_with_another_request_is_refused",
+    ),
+    Guard(
+        "an order is held while the outcome is unknown",
+        (
+            Change(
+                FIRST_MIGRATION,
+                "('status__in', ['authorized', 'pending', 'processing', 'succeeded', 'unknown']), _negated=True), "
+                "('holds_order', True), _connector='OR')",
+                "('amount__gt', 0)))",
+            ),
+            Change(
+                "payments/operations/settle.py",
+                "transitions.move(payment, Status.UNKNOWN, now=now, **error)",
+                "transitions.move(payment, Status.UNKNOWN, now=now, holds_order=False, **error)",
+            ),
+        ),
+        PROCESS + "test_a_charge_without_an_answer_is_looked_up_and_never_sent_again",
+    ),
+    guard(
+        "the message is of the payment's own transaction",
+        "payments/operations/accept.py",
+        'outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)',
+        'transaction.on_commit(lambda: transaction.atomic(outbox.stage)("payment.due", {"ids": [str(payment.pk)]}))',
+        f"{EVERY_STEP}[pm_ok-accept]",
+    ),
+    guard(
+        "the event is of the move's own transaction",
+        "payments/transitions.py",
+        "write_event(payment, entered(to))",
+        "transaction.on_commit(lambda: write_event(payment, entered(to)))",
+        f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "a claim is committed before the call",
+        "payments/operations/process.py",
+        "    claim = claim_payment(payment_id)\n",
+        "    with transaction.atomic():\n"
+        "        claim = claim_payment.__wrapped__(payment_id)\n"
+        "        transaction.set_rollback(True)\n",
+        f"{EVERY_STEP}[pm_timeout_charged-accept-process]",
+    ),
+    guard(
+        "a live lease is respected",
+        "payments/operations/claims.py",
+        "return AttemptKind.LOOKUP if payment.lease_expires_at <= now else None",
+        "return AttemptKind.LOOKUP",
+        PROCESS + "test_claim_under_a_live_lease_is_left_alone",
+    ),
+    guard(
+        "an expired lease is looked up before anything is sent",
+        "payments/operations/claims.py",
+        "return AttemptKind.LOOKUP if payment.lease_expires_at <= now else None",
+        "return AttemptKind.CHARGE if payment.lease_expires_at <= now else None",
+        PROCESS + "test_claim_with_an_expired_lease_looks_first_and_never_sends",
+    ),
+    guard(
+        "an unknown outcome is looked up before anything is sent",
+        "payments/operations/claims.py",
+        "return AttemptKind.CHARGE if payment.status == Status.PROCESSING else AttemptKind.LOOKUP",
+        "return AttemptKind.CHARGE",
+        PROCESS + "test_a_charge_without_an_answer_is_looked_up_and_never_sent_again",
+    ),
+    guard(
+        "a worker with too little lease does not call",
+        "payments/operations/process.py",
+        "if left < deadline:",
+        "if False:",
+        PROCESS + "test_a_worker_with_too_little_lease_left_does_not_call",
+    ),
+    guard(
+        "the fence in the conditional update",
+        "payments/transitions.py",
+        "status=payment.status, fence=payment.fence)",
+        "status=payment.status)",
+        "tests/integration/test_transitions.py::test_a_move_with_a_fence_of_yesterday_is_lost",
+    ),
+    guard(
+        "the fence where an answer is stored",
+        "payments/operations/settle.py",
+        "if payment.fence != claim.fence:",
+        "if False:",
+        PROCESS + "test_a_late_refusal_is_recorded_and_changes_nothing",
+    ),
+    guard(
+        "an answer is stored once",
+        "payments/operations/settle.py",
+        'Attempt.objects.filter(pk=claim.attempt_id, outcome__in=["", Outcome.ABANDONED])',
+        "Attempt.objects.filter(pk=claim.attempt_id)",
+        f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "not found counts only after the grace period",
+        "payments/operations/settle.py",
+        'if now < believable_at and times["last"]:',
+        "if False:",
+        PROCESS + "test_not_found_within_the_grace_period_is_not_believed",
+    ),
+    guard(
+        "nothing is sent again past the key window",
+        "payments/operations/settle.py",
+        "if now + claim.gateway.lease >= window_ends:",
+        "if False:",
+        PROCESS + "test_past_the_key_window_nothing_is_ever_sent_again",
+    ),
+    guard(
+        "what is sent again has the same key",
+        "payments/operations/claims.py",
+        'key=f"{payment.pk}:charge:{payment.key_number}"',
+        'key=f"{payment.pk}:charge:{payment.fence}"',
+        PROCESS + "test_not_found_after_the_grace_period_sends_again_with_the_same_key",
+    ),
+    guard(
+        "no failure while a charge may have arrived",
+        "payments/operations/settle.py",
+        "elif may_have_arrived(claim):",
+        "elif False:",
+        PROCESS + "test_exhausted_retries_do_not_fail_a_payment_that_may_have_been_charged",
+    ),
+    guard(
+        "an approval must be of this very charge",
+        "payments/gateways/sandbox.py",
+        'if said != ("approved", str(request.payment_id), request.amount, request.currency) or not charge.get("id"):',
+        'if not charge.get("id"):',
+        "tests/unit/test_sandbox_adapter.py",
+    ),
+    guard(
+        "the rescue",
+        "payments/rescue.py",
+        "WHERE revive_at <= statement_timestamp()",
+        "WHERE false",
+        f"{EVERY_STEP}[pm_ok-accept-lose_message-wait-rescue]",
+    ),
+    guard(
+        "only what was confirmed is deleted",
+        "messaging/relay.py",
+        "confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]",
+        "confirmed = [row.id for row in rows]",
+        f"{EVERY_STEP}[pm_ok-accept-relay]",
+    ),
+    guard(
+        "rows are deleted by id",
+        "messaging/relay.py",
+        "OutboxMessage.objects.filter(id__in=confirmed).delete()",
+        "OutboxMessage.objects.filter(available_at__lte=Now()).delete()",
+        RELAY + "test_a_large_outbox_leaves_in_batches_in_order",
+    ),
+    guard(
+        "relays lock their rows and skip those of others",
+        "messaging/relay.py",
+        ".select_for_update(skip_locked=True)[:batch]",
+        "[:batch]",
+        RELAY + "test_several_relays_share_the_work_and_publish_each_message_once",
+    ),
+    guard(
+        "mandatory: what no queue takes comes back",
+        "messaging/publisher.py",
+        "            mandatory=True,\n",
+        "",
+        RELAY + "test_a_message_that_no_queue_takes_is_kept_and_goes_out_once_there_is_one",
+    ),
+    guard(
+        "what came back is not confirmed",
+        "messaging/publisher.py",
+        "self._outcome.refused.add(str(properties.message_id))",
+        "pass",
+        RELAY + "test_a_message_that_no_queue_takes_is_kept_and_goes_out_once_there_is_one",
+    ),
+    guard(
+        "what RabbitMQ rejects is not confirmed",
+        "messaging/publisher.py",
+        "accepted = isinstance(frame.method, Basic.Ack)",
+        "accepted = True",
+        "tests/unit/test_publisher.py",
+    ),
+    guard(
+        "an acknowledgement hits only its own connection's message",
+        "messaging/broker.py",
+        "if message.consumer_stamp == self.stamp:",
+        "if True:",
+        "tests/unit/test_broker.py::test_a_message_of_an_earlier_connection_never_acknowledges_another",
+    ),
+    guard(
+        "a message whose escape cannot be stored is failed",
+        "messaging/escapes.py",
+        "            message.fail()\n",
+        "",
+        "tests/integration/test_escapes.py::test_a_message_is_not_acknowledged_when_its_escape_cannot_be_stored",
+    ),
+]
+
+
+# --- copies of the tree, one for each run at a time
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the tree with databases of its own."""
+
+    folder: Path
+    number: int
+
+    def make(self) -> None:
+        argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        files = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True).stdout.split(b"\0")
+        for name in filter(None, map(os.fsdecode, files)):
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).exists():
+                target.write_bytes((ROOT / name).read_bytes())
+
+    def run(self, tests: list[str], *, fresh_tables: bool) -> tuple[int, str, ET.Element | None]:
+        """Run tests here; the exit status, the output, and the report if there is one."""
+        report = self.folder / "report.xml"
+        report.unlink(missing_ok=True)
+        database = f"guards_{os.getpid()}_{self.number}{'_changed' if fresh_tables else ''}"
+        env = {
+            **os.environ,
+            "DATABASE_URL": f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database}",
+            "PYTHONPATH": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",  # a mutation made within a second must not run from a stale cache
+            "CHAOS_ROUNDS": "20",
+            "CHAOS_SEED": "1",
+        }
+        tables = "--create-db" if fresh_tables else "--reuse-db"
+        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", tables]
+        try:
+            ended = subprocess.run(
+                [*argv, f"--junitxml={report}", *tests],
+                cwd=self.folder,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return -1, f"not done within {PATIENCE} s", None
+        return ended.returncode, ended.stdout + ended.stderr, ET.parse(report).getroot() if report.exists() else None
+
+    def drop_databases(self) -> None:
+        url = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/postgres"
+        with psycopg.connect(url, autocommit=True) as connection:
+            for suffix in ("", "_changed"):
+                name = f"test_guards_{os.getpid()}_{self.number}{suffix}"
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+# --- one guard
+
+
+@dataclass(frozen=True)
+class Verdict:
+    guard: Guard
+    caught_by: str
+    trouble: str
+    seconds: float
+
+    def line(self) -> str:
+        told = self.caught_by if not self.trouble else f"NOT CAUGHT: {self.trouble}"
+        return f"{self.guard.name:<58} {self.seconds:5.1f} s  {told}"
+
+
+def try_without(guard: Guard, copy: Copy) -> Verdict:
+    """Take the guard away in the copy, run its tests, and put it back."""
+    began = time.monotonic()
+    if gone := [change.file for change in guard.changes if (ROOT / change.file).read_text().count(change.old) != 1]:
+        return Verdict(guard, "", f"its text does not occur once in {', '.join(gone)}", 0.0)
+    try:
+        for change in guard.changes:
+            text = (copy.folder / change.file).read_text()
+            (copy.folder / change.file).write_text(text.replace(change.old, change.new))
+        status, output, report = copy.run([guard.tests], fresh_tables=guard.changes_tables)
+    finally:
+        for change in guard.changes:
+            (copy.folder / change.file).write_text((ROOT / change.file).read_text())
+    caught_by, trouble = judge(status, output, report)
+    return Verdict(guard, caught_by, trouble, time.monotonic() - began)
+
+
+def judge(status: int, output: str, report: ET.Element | None) -> tuple[str, str]:
+    """Which test caught it, or why none did."""
+    if status == 0:
+        return "", "all tests pass without it"
+    failed = [] if report is None else [case for case in report.iter("testcase") if case.find("failure") is not None]
+    if status != 1 or not failed:
+        return "", f"the tests did not run: {output.strip().splitlines()[-1] if output.strip() else status}"
+    message = failed[0].find("failure").get("message", "")
+    if not message.startswith(ASSERTIONS):
+        return "", f"{failed[0].get('name')} failed, but not by an assertion: {message.splitlines()[0]}"
+    return failed[0].get("name"), ""
+
+
+def main(parts: list[str]) -> int:
+    """Try all guards, or those named; print the table; 0 if each was missed by somebody."""
+    chosen = [guard for guard in GUARDS if not parts or any(part in guard.name for part in parts)]
+    # Those with tables of their own make a database each time: first, so that they do not end alone.
+    chosen.sort(key=lambda guard: not guard.changes_tables)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="guards-") as folder:
+        copies = [Copy(Path(folder) / str(number), number) for number in range(WORKERS)]
+        try:
+            return try_all(chosen, copies)
+        finally:
+            for copy in copies:
+                copy.drop_databases()
+            print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def try_all(chosen: list[Guard], copies: list[Copy]) -> int:
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for copy in copies:
+        copy.make()
+        free.put(copy)
+
+    def in_a_free_copy(work):
+        copy = free.get()
+        try:
+            return work(copy)
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        unchanged = pool.submit(in_a_free_copy, lambda copy: copy.run(all_tests(chosen), fresh_tables=False))
+        verdicts = []
+        for verdict in pool.map(lambda guard: in_a_free_copy(lambda copy: try_without(guard, copy)), chosen):
+            print(verdict.line(), flush=True)
+            verdicts.append(verdict)
+        status, output, _ = unchanged.result()
+    print("with all guards in place:", "all these tests pass" if status == 0 else f"RED\n{output[-3000:]}")
+    return int(status != 0 or any(verdict.trouble for verdict in verdicts))
+
+
+def all_tests(chosen: list[Guard]) -> list[str]:
+    return sorted({guard.tests for guard in chosen})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,360 @@
+# ruff: noqa: E402  # Django must be set up before the models are imported
+"""`python -m tests.chaos.victim`: does one unit of work per command, in a child that may be killed at any step.
+
+It reads commands as JSON lines and answers each with a line. Steps are counted: every SQL statement, every
+COMMIT, every exchange with the gateway, every message sent to RabbitMQ and every confirm. A fault is a step's
+number, a side (`before` or `after` it) and a kind:
+
+- `die`: the process is gone, without any clean-up.
+- `cut`: the wire breaks. Before: nothing was executed. After: it was, and its answer is lost.
+- `terminate`: the database server ends our session just before the statement.
+
+The parent forks with neither threads nor connections, so that each child is as fresh as a new process, at a
+hundredth of its price.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+import django
+import dramatiq
+import httpx2
+import pika.exceptions
+import psycopg
+from dramatiq.brokers.stub import StubBroker
+
+EXIT_STATUS = 86
+#: Every session of a child holds this lock until it ends: who gets it exclusively knows that no session is left.
+SESSION_LOCK = 4_711
+#: What the recovery lets pass between two rounds (s): first what retries and leases need, later what look-ups do.
+SHORT_WAIT, LONG_WAIT = 120, 86_400
+#: Rounds after which a payment that is neither final nor with people counts as stuck.
+LAST_ROUND = 30
+
+if __name__ == "__main__":
+    django.setup()
+
+from django.conf import settings
+from django.db import Error, OperationalError, connection
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.utils import timezone
+
+from merchants.models import Merchant, Mode
+from messaging import relay
+from messaging.models import OutboxMessage
+from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
+from payments import rescue
+from payments.gateways.transport import NoAnswer, NotSent, Transport
+from payments.models import Payment
+from payments.operations import PaymentRequest, accept_payment, process_payment
+from payments.operations.claims import claim_payment
+from tests.chaos.clock import pass_time
+
+# --- steps and faults
+
+
+class LostOnTheWay(Exception):
+    """A callback that never comes."""
+
+
+class Steps:
+    """Counts the steps of one child and strikes at one of them."""
+
+    def __init__(self, fault: dict | None, tell: Callable[..., None]) -> None:
+        self.fault, self.tell = fault, tell
+        self.number = 0
+        self.counting = False
+
+    @contextmanager
+    def counted(self, *, counting: bool = True) -> Iterator[None]:
+        """What is done inside counts, or, for what belongs to the test, does not."""
+        before, self.counting = self.counting, counting
+        try:
+            yield
+        finally:
+            self.counting = before
+
+    def take(self, label: str, act: Callable, *, cut: Callable[[str], None]) -> object:
+        """Do one step, with the fault at its side."""
+        if not self.counting:
+            return act()
+        self.number += 1
+        self.tell(step=label)
+        self.strike("before", cut)
+        try:
+            return act()
+        finally:  # an exchange that brought no answer was made all the same
+            self.strike("after", cut)
+
+    def strike(self, side: str, cut: Callable[[str], None]) -> None:
+        if self.fault is None or (self.fault["step"], self.fault["side"]) != (self.number, side):
+            return
+        kind, self.fault = self.fault["kind"], None
+        self.tell(struck=kind)
+        if kind == "die":
+            os._exit(EXIT_STATUS)
+        elif kind == "terminate":
+            terminate_session()
+        else:
+            cut(side)
+
+    def arm(self) -> None:
+        """Put ourselves around everything that counts as a step."""
+        connection.execute_wrappers.append(self.around_statement)
+        self.wrap(DatabaseWrapper, "_commit", "COMMIT", cut_commit)
+        self.wrap(Transport, "send", "gateway", cut_gateway)
+        self.wrap(RabbitPublisher, "_send", "publish", cut_publish)
+        self.wrap(RabbitPublisher, "_on_confirm", "confirm", cut_confirm)
+        self.wrap(InProcessPublisher, "publish", "hand over", None)
+
+    def around_statement(self, execute, sql, params, many, context):
+        label = " ".join(sql.split()[:3]).replace('"', "")
+        return self.take(label, lambda: execute(sql, params, many, context), cut=cut_database)
+
+    def wrap(self, owner: type, name: str, label: str, cut: Callable | None) -> None:
+        """Make each call of a method a step; `cut` is told whose method, and the side."""
+        original = getattr(owner, name)
+
+        def stepping(this, *args, **kwargs):
+            says = f"{label} {args[0]}" if label == "gateway" else label
+            with suppress(LostOnTheWay):
+                return self.take(says, lambda: original(this, *args, **kwargs), cut=cut and partial(cut, this))
+
+        setattr(owner, name, stepping)
+
+
+def cut_database(side: str) -> None:
+    """Break the connection. Before a statement, the driver finds out by itself as it sends."""
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
+    if side == "after":
+        raise OperationalError("the answer was lost") from psycopg.OperationalError("the answer was lost")
+
+
+def terminate_session() -> None:
+    pid = connection.connection.info.backend_pid
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+def cut_commit(_wrapper: DatabaseWrapper, side: str) -> None:
+    cut_database(side)
+
+
+def cut_gateway(_transport: Transport, side: str) -> None:
+    if side == "before":
+        raise NotSent("connection refused")
+    raise NoAnswer("the answer was lost")
+
+
+def cut_publish(publisher: RabbitPublisher, side: str) -> None:
+    """Before: the bytes are taken by a wire that has broken already, which is found out later."""
+    if side == "after":
+        raise pika.exceptions.StreamLostError("the connection broke")
+    publisher._channel.basic_publish = lambda **_message: publisher._on_lost(None, "the connection broke")
+
+
+def cut_confirm(publisher: RabbitPublisher, side: str) -> None:
+    """The connection to RabbitMQ breaks while its confirm is on the way, or just after it."""
+    publisher._on_lost(None, "the connection broke")
+    if side == "before":
+        raise LostOnTheWay
+
+
+# --- units of work; the last one of a command counts
+
+
+class Recorder:
+    """A publisher that hands out what the relay publishes."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def publish(self, messages):
+        self.ids += [payment_id for message in messages for payment_id in message.kwargs["ids"]]
+        return Published(confirmed={message.message_id for message in messages})
+
+
+class Work:
+    """The units, each under its name in the commands."""
+
+    def __init__(self, steps: Steps, command: dict) -> None:
+        self.steps, self.command = steps, command
+        self.payment_id: UUID | None = UUID(command["payment"]) if "payment" in command else None
+
+    def accept(self) -> None:
+        with self.steps.counted(counting=False):
+            merchant = Merchant.objects.get(slug="shop")
+        answer = accept_payment(
+            merchant=merchant,
+            mode=Mode.TEST,
+            idempotency_key=self.command["key"],
+            request=PaymentRequest(
+                amount=1000, currency="EUR", order_id=self.command["key"], payment_method=self.command["method"]
+            ),
+            request_id=f"request-{self.command['key']}",
+            now=timezone.now(),
+        )
+        self.payment_id = UUID(answer.location.rsplit("/", 1)[1])
+        self.steps.tell(payment=str(self.payment_id))
+
+    def process(self) -> None:
+        process_payment(payment_id=self.payment_id)
+
+    def claim(self) -> None:
+        """A worker that dies before it calls."""
+        claim_payment(self.payment_id)
+
+    def rescue(self) -> None:
+        rescue.run_once()
+
+    def relay(self) -> None:
+        publisher = RabbitPublisher(settings.DRAMATIQ_BROKER["OPTIONS"]["url"], [self.command["queue"]])
+        publisher.ensure_connected()
+        with self.steps.counted(counting=False):
+            OutboxMessage.objects.update(queue=self.command["queue"])
+        relay.run_once(publisher)
+
+    def relay_in_process(self) -> None:
+        """Into the memory of this very process, which a crash forgets."""
+        broker = StubBroker(middleware=[])
+        broker.declare_queue("payments")
+        dramatiq.set_broker(broker)
+        relay.run_once(InProcessPublisher())
+
+    def lose_message(self) -> None:
+        """The broker forgot everything."""
+        OutboxMessage.objects.all().delete()
+
+    def wait(self) -> None:
+        pass_time(self.payment_id, SHORT_WAIT)
+
+    def recover(self) -> None:
+        """What rescue, relay and workers do until nothing is left to do."""
+        for number in range(LAST_ROUND):
+            with self.steps.counted(counting=False):
+                if is_at_rest(self.payment_id):
+                    return
+                pass_time(self.payment_id, SHORT_WAIT if number < 8 else LONG_WAIT)
+            try:
+                self.one_round()
+            except (Error, BrokerUnavailable) as error:
+                self.steps.tell(again=f"{type(error).__name__}: {error}")
+                connection.close()
+        raise AssertionError(f"stuck after {LAST_ROUND} rounds")
+
+    def one_round(self) -> None:
+        rescue.run_once()
+        recorder = Recorder()
+        relay.run_once(recorder)
+        for payment_id in recorder.ids:
+            process_payment(payment_id=UUID(payment_id))
+
+
+def is_at_rest(payment_id: UUID) -> bool:
+    """Final, or with people; and no message is left."""
+    payment = Payment.objects.get(pk=payment_id)
+    ended = payment.finished_at is not None or (payment.needs_review and payment.revive_at is None)
+    return ended and not OutboxMessage.objects.exists()
+
+
+# --- parent and child
+
+
+def hold_session_lock(connection, **_) -> None:
+    with connection.connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock_shared(%s)", [SESSION_LOCK])
+
+
+def run_child(command: dict, pipe: int) -> None:
+    """Do the command's units; only the last one counts."""
+
+    def tell(**news: object) -> None:
+        os.write(pipe, json.dumps(news).encode() + b"\n")
+
+    settings.GATEWAYS["sandbox"] |= {"DEADLINE": command["deadline"], "LEASE": 60.0}
+    # Longer than a slow machine takes for a step, shorter than what `wait` lets pass.
+    settings.GATEWAYS["sandbox"]["OPTIONS"]["grace_period"] = timedelta(seconds=60)
+    steps = Steps(command.get("fault"), tell)
+    steps.arm()
+    work = Work(steps, command)
+    *before, last = command["units"]
+    for unit in before:
+        getattr(work, unit)()
+    try:
+        with steps.counted():
+            getattr(work, last)()
+    except Exception as error:  # noqa: BLE001  # the test judges it
+        tell(ended=type(error).__name__, why="".join(traceback.format_exception(error))[-3000:])
+    else:
+        tell(ended="returned")
+
+
+def run_forked(command: dict) -> dict:
+    """Fork a child for the command, and tell how it went."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run_child(command, writer)
+        except BaseException:  # noqa: BLE001  # the parent's loop must not go on in a child
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writer)
+    report = {"steps": [], "struck": None, "ended": "died", "why": "", "payment": command.get("payment"), "again": ""}
+    with os.fdopen(reader) as pipe:
+        for line in pipe:
+            news = json.loads(line)
+            if "step" in news:
+                report["steps"].append(news["step"])
+            else:
+                report |= news
+    report["status"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return report
+
+
+def warm_up() -> None:
+    """Do once here what each child would do again: imports at first use, Django's compiled queries, certificates."""
+    importlib.import_module("anyio._backends._asyncio")
+    httpx2.AsyncClient = partial(httpx2.AsyncClient, verify=httpx2.create_ssl_context(trust_env=False))
+    claim_payment(uuid4())
+    relay.run_once(Recorder())
+    connection.close()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def main() -> None:
+    """Serve commands until the input ends."""
+    if sys.platform == "linux":  # 1: PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    # The database is back at once after each fault: nobody needs to wait for it.
+    time.sleep = lambda _seconds: None
+    connection_created.connect(hold_session_lock)
+    warm_up()
+    assert connection.connection is None, "a connection must not be carried across a fork"
+    assert threading.active_count() == 1, "nor a lock that some thread holds"
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(run_forked(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
