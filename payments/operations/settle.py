@@ -86,9 +86,10 @@ def tells_of_the_gateway_only(claim: Claim, answer: Unavailable | OutcomeUnknown
 
 
 def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_at: float) -> Claim | None:
-    """The gateway knows no charge under this key: believe it after the grace period, then send again.
+    """The gateway knew no charge under this key: send again, if it was asked after the grace period.
 
     With the same key, and only as long as the gateway would recognise a first request that arrives after all.
+    When it was asked counts, not when its answer is stored: between the two the first request may have arrived.
     """
     adapter = claim.gateway.adapter
     sent = Attempt.objects.filter(
@@ -97,8 +98,9 @@ def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_a
     times = sent.aggregate(first=Min("started_at"), last=Max("finished_at"))
     believable_at = (times["last"] or now) + adapter.grace_period
     window_ends = (times["first"] or now) + adapter.key_window
-    if now < believable_at and times["last"]:
-        schedule.take_up(payment, at=believable_at, now=now)
+    claimed_at = Attempt.objects.values_list("started_at", flat=True).get(pk=claim.attempt_id)
+    if claimed_at < believable_at and times["last"]:
+        schedule.take_up(payment, at=max(believable_at, now), now=now)
         return None
     if now + claim.gateway.lease >= window_ends or is_too_old(payment, now=now):
         schedule.look_up_later(payment, detail="not found at the gateway, and too late to send again", now=now)

@@ -293,7 +293,6 @@ def test_no_order_of_events_loses_or_doubles_a_payment(fake_gateway, rounds):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="send_again_or_wait judges by the time of storing, not by that of asking")
 def test_a_not_found_of_within_the_grace_period_is_not_believed_when_it_is_stored_after_it(fake_gateway):
     """A worker dies with its charge on the way; the look-up is too early, and its answer is stored late."""
     machine = OnePaymentSystem()
