@@ -52,10 +52,14 @@ class Load:
 
 @contextmanager
 def load(
-    system: System, prefix: str, dice: random.Random, methods: Sequence[str] = ("pm_ok", "pm_ok", "pm_declined")
+    system: System,
+    prefix: str,
+    dice: random.Random,
+    methods: Sequence[str] = ("pm_ok", "pm_ok", "pm_declined"),
+    pause: float = 0.1,
 ) -> Iterator[Load]:
     """Payments arrive inside the block."""
-    clients, stop = Load(system, prefix, methods, dice), threading.Event()
+    clients, stop = Load(system, prefix, methods, dice, pause), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(clients.run, stop)
         try:
