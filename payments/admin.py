@@ -1,6 +1,7 @@
 """Payments in the admin: to look at, never to edit."""
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
@@ -15,6 +16,11 @@ from payments.declines import ERRORS, support_for
 from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
 from payments.operations import retry_now
+
+
+def shorten(payment_id: UUID | None) -> str:
+    """Enough of an id to tell payments apart on a page; the end is the random part."""
+    return f"…{str(payment_id)[-12:]}" if payment_id else "-"
 
 
 class AttemptInline(LookOnly, admin.TabularInline[Attempt, Payment]):
@@ -40,6 +46,14 @@ class EventInline(LookOnly, admin.TabularInline[PaymentEvent, Payment]):
     ordering = ("version",)
     fields = ("version", "type", "created_at", "id")
     readonly_fields = ("id",)
+
+
+class GatewayEventInline(LookOnly, admin.TabularInline[GatewayEvent, Payment]):
+    """What the gateway has told of it by itself."""
+
+    model = GatewayEvent
+    ordering = ("id",)
+    fields = ("event_id", "type", "result", "received_at", "handled_at")
 
 
 class ErrorFilter(admin.SimpleListFilter):
@@ -70,7 +84,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     ordering = ("-id",)
     show_full_result_count = False
     list_per_page = 50
-    inlines: ClassVar = [AttemptInline, EventInline]
+    inlines: ClassVar = [AttemptInline, GatewayEventInline, EventInline]
     actions = ("take_up_now",)
     fieldsets = (
         (None, {"fields": ("id", "state", "what_now", "money", "captured", "merchant", "mode")}),
@@ -130,8 +144,8 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
 
     @admin.display(description="payment", ordering="id")
     def short_id(self, payment: Payment) -> str:
-        """Enough of the id to tell payments apart on a page; the end is the random part."""
-        return f"…{str(payment.pk)[-12:]}"
+        """The payment, by the end of its id."""
+        return shorten(payment.pk)
 
     @admin.display(description="status", ordering="status")
     def state(self, payment: Payment) -> SafeString:
@@ -159,8 +173,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
         replays = payment.idempotency_keys.aggregate(total=Sum("replays"))["total"]
         if replays is None:
             return "not kept any more"
-        came = "1 request" if not replays else f"{replays + 1} requests"
-        return f"{came}, 1 payment" + (f": {replays} duplicates absorbed" if replays else "")
+        return "1 request" if not replays else f"{replays + 1} requests, 1 payment; duplicates absorbed: {replays}"
 
     @admin.display(description="what happened")
     def what_now(self, payment: Payment) -> str:
@@ -198,8 +211,14 @@ class GatewayCircuitAdmin(LookOnly, admin.ModelAdmin[GatewayCircuit]):
 class GatewayEventAdmin(LookOnly, admin.ModelAdmin[GatewayEvent]):
     """What gateways have told us by themselves."""
 
-    list_display = ("event_id", "gateway", "type", "result", "payment_id", "received_at", "handled_at")
+    list_display = ("event_id", "gateway", "type", "result", "short_id", "received_at")
     list_filter = ("gateway", ("handled_at", admin.EmptyFieldListFilter))
     search_fields = ("=event_id", "=payment__id")
+    search_help_text = "A whole event id of the gateway, or a whole id of a payment."
     ordering = ("-id",)
     show_full_result_count = False
+
+    @admin.display(description="payment", ordering="payment_id")
+    def short_id(self, event: GatewayEvent) -> str:
+        """As in the list of payments."""
+        return shorten(event.payment_id)

@@ -385,8 +385,8 @@ def test_the_command_pauses_tells_and_resumes(accept):
     assert told.startswith("sandbox: paused by alice since ")
     assert told.endswith(": maintenance tonight")
     claim_payment(accept().pk)
-    assert run("status").endswith("maintenance tonight; 1 payments wait for it")
-    assert run("resume", "sandbox", "--by", "alice") == "sandbox: in order; 1 payments wait for it"
+    assert run("status").endswith("maintenance tonight; payments that wait for it: 1")
+    assert run("resume", "sandbox", "--by", "alice") == "sandbox: in order; payments that wait for it: 1"
     assert run("resume", "sandbox").splitlines()[0] == "sandbox was not paused."
 
 

@@ -50,4 +50,4 @@ def describe(name: str) -> str:
         line += f" by {circuit.paused_by} since {circuit.paused_at:%Y-%m-%d %H:%M} UTC: {circuit.pause_reason}"
     elif circuit is not None and circuit.open_until is not None:
         line += f" (next probe at {circuit.open_until:%H:%M:%S} UTC or later)"
-    return line + (f"; {waiting} payments wait for it" if waiting else "")
+    return line + (f"; payments that wait for it: {waiting}" if waiting else "")
