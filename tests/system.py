@@ -317,9 +317,9 @@ class System:
 
     def verify_quiet(self) -> None:
         """I7: nothing is left behind."""
-        eventually(lambda: not self.query("SELECT FROM messaging_outboxmessage"), within=20, what="the outbox drains")
+        eventually(lambda: not self.query("SELECT FROM messaging_outboxmessage"), within=60, what="the outbox drains")
         events = "SELECT FROM payments_gatewayevent WHERE handled_at IS NULL"
-        eventually(lambda: not self.query(events), within=20, what="the gateway's events are handled")
+        eventually(lambda: not self.query(events), within=60, what="the gateway's events are handled")
         assert self.query("SELECT id FROM payments_payment WHERE lease_expires_at IS NOT NULL") == []
         assert self.query("SELECT id FROM payments_attempt WHERE finished_at IS NULL") == []
         idle = (

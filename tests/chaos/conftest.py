@@ -11,6 +11,8 @@ from tests.system import System
 
 #: Kills per test.
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
+#: From so many on, nothing is left to a sample, and times are the product's own.
+FULL = 10
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
@@ -21,6 +23,11 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def rounds() -> int:
     return ROUNDS
+
+
+@pytest.fixture
+def full(rounds: int) -> bool:
+    return rounds >= FULL
 
 
 @pytest.fixture

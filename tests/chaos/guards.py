@@ -382,7 +382,7 @@ class Copy:
             "DATABASE_URL": f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database}",
             "PYTHONPATH": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "1",  # a mutation made within a second must not run from a stale cache
-            "CHAOS_ROUNDS": "20",
+            "CHAOS_ROUNDS": "10",
             "CHAOS_SEED": "1",
         }
         tables = "--create-db" if fresh_tables else "--reuse-db"

@@ -23,7 +23,7 @@ class Load:
     prefix: str
     methods: Sequence[str]
     dice: random.Random
-    pause: float = 0.1
+    pause: float = 0.4
     ids: list[str] = field(default_factory=list)
     repeats: int = 0
 
@@ -56,7 +56,7 @@ def load(
     prefix: str,
     dice: random.Random,
     methods: Sequence[str] = ("pm_ok", "pm_ok", "pm_declined"),
-    pause: float = 0.1,
+    pause: float = 0.4,
 ) -> Iterator[Load]:
     """Payments arrive inside the block."""
     clients, stop = Load(system, prefix, methods, dice, pause), threading.Event()

@@ -22,8 +22,6 @@ from tests.system import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: With so many rounds, every crash point is visited; with fewer, as many of each scene, drawn by the seed.
-ALL_ROUNDS = 20
 #: One crash of so many is played a second time, with another crash during the recovery.
 TWICE_EVERY = 3
 
@@ -249,11 +247,11 @@ def assert_nothing_is_half_done(key: str, *, untouched: bool) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_a_crash_at_any_step_neither_loses_nor_doubles_a_payment(scene, stage, rounds, dice):
+def test_a_crash_at_any_step_neither_loses_nor_doubles_a_payment(scene, stage, rounds, full, dice):
     first, _ = stage.play(scene)
     assert first.steps, "nothing was counted"
     points = crash_points(first.steps)
-    for number, fault in enumerate(points if rounds >= ALL_ROUNDS else dice.sample(points, min(rounds, len(points)))):
+    for number, fault in enumerate(points if full else dice.sample(points, min(rounds, len(points)))):
         _, recovery = stage.play(scene, fault)
         if recovery.steps and number % TWICE_EVERY == 0:
             stage.play(scene, fault, dice.choice(crash_points(recovery.steps)))

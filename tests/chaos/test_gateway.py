@@ -93,15 +93,12 @@ def test_a_paused_gateway_is_left_alone_until_it_is_resumed(system, dice):
 
 
 @pytest.mark.parametrize("forget_keys", [False, True])
-def test_a_gateway_as_slow_as_its_deadline_charges_once_though_workers_die_and_leases_end(
-    system, rounds, dice, forget_keys
-):
+def test_a_gateway_as_slow_as_its_deadline_charges_once_though_workers_die_and_leases_end(system, full, forget_keys):
     """Each call takes 95 % of the deadline, so that whoever is killed leaves a charge that went through.
 
     In the full run at the product's own scale: 19 s of 20.
     """
-    full = rounds >= 20 and not forget_keys
-    latency, deadline, lease = (19.0, 20.0, 40.0) if full else (1.9, 2.0, 4.0)
+    latency, deadline, lease = (19.0, 20.0, 40.0) if full and not forget_keys else (1.9, 2.0, 4.0)
     times = {"CHARGE_DEADLINE": str(deadline), "CHARGE_LEASE": str(lease), "WORKER_THREADS": "16"}
     system.gateway(latency=latency, forget_keys=forget_keys)
     system.start("relay", **times)

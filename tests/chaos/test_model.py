@@ -279,11 +279,11 @@ def fake_gateway(settings):
     registry.get.cache_clear()
 
 
-def test_no_order_of_events_loses_or_doubles_a_payment(fake_gateway, rounds):
+def test_no_order_of_events_loses_or_doubles_a_payment(fake_gateway, rounds, full):
     run_state_machine_as_test(
         seed(SEED)(OnePaymentSystem),
         settings=hypothesis_settings(
-            max_examples=5 * rounds if rounds < 20 else 20 * rounds,
+            max_examples=(20 if full else 5) * rounds,
             stateful_step_count=30,
             deadline=None,
             database=None,
