@@ -3,6 +3,7 @@
 `.env.example` documents the same variables for people.
 """
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -99,9 +100,20 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
     faults: dict[str, list[str]] = {}
     if values.charge_lease and values.charge_deadline and values.charge_lease < 2 * values.charge_deadline:
         faults["CHARGE_LEASE"] = ["must be at least twice CHARGE_DEADLINE, or a slow call outlives its lease."]
+    if not all(is_webhook_secret(secret) for secret in values.sandbox_webhook_secrets or []):
+        faults["SANDBOX_WEBHOOK_SECRET"] = ["must be `whsec_` and the base64 of 24 to 64 random bytes, or two of them."]
     if values.database_url == "":
         faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
     return faults | production_faults(values) if values.production else faults
+
+
+def is_webhook_secret(text: str) -> bool:
+    """Whether the text is a secret of Standard Webhooks 1.0, https://www.standardwebhooks.com."""
+    prefix, _, encoded = text.partition("_")
+    try:
+        return prefix == "whsec" and 24 <= len(b64decode(encoded, validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def production_faults(values: Environment) -> dict[str, list[str]]:

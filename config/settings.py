@@ -133,7 +133,7 @@ MESSAGE_ROUTES = {
 #: What the relay process does besides relaying: dotted name -> seconds between two runs.
 RELAY_PERIODIC_JOBS = {
     "payments.rescue.run_once": ENV.rescue_every,
-    "payments.breaker.release_held": ENV.rescue_every,
+    "payments.release.run_once": ENV.rescue_every,
     "messaging.heartbeats.prune": 600.0,
 }
 #: Threads of one worker process. Each holds one database connection.

@@ -3,7 +3,7 @@
 The state is one row per gateway in PostgreSQL, shared by all workers; while all is well there is none to
 look at. Failures are counted from the attempts that are stored anyway, so a call that goes well costs
 nothing here, and no call waits for another. While calls do not flow, payments wait in `processing` (or
-`unknown`), marked as held, and burn no retries; the relay process releases them when calls flow again.
+`unknown`), marked as held, and burn no retries; `release` stages them when calls flow again.
 
 Closed, open and half open are Nygard's terms ("Release It!", Stability Patterns).
 """
@@ -14,25 +14,19 @@ from enum import StrEnum
 from typing import Final
 
 import structlog
-from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from messaging import outbox
 from payments.models import GatewayCircuit
 
 log = structlog.get_logger(__name__)
 
-#: Calls that the failure rate is computed from at most: enough to judge by, few enough to read in a millisecond.
-#: At more calls per second than this divided by the window, the window is shorter.
-MOST_CALLS: Final = 200
+#: Calls, to all gateways, among which the failure rate is looked for: few enough to read in milliseconds. At more
+#: calls per second than this divided by the window, the window is shorter.
+MOST_CALLS: Final = 1000
 #: How long (s) an open breaker waits at most before the next probe, when probe after probe fails.
 LONGEST_OPEN: Final = 60.0
-#: How long (s) a held payment waits for its release before the rescue has it claimed, and held, again.
-HELD_BACKSTOP: Final = 600.0
-#: Payments released in one round: a gateway that has just come back is not run over by all that waited for it.
-RELEASE_LIMIT: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +124,10 @@ def note_failure(gateway: str, limits: Limits, *, probe: bool) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(REOPEN if probe else OPEN, parameters)
-        if cursor.rowcount:
-            log.error("breaker_opened", gateway=gateway, by="a failed probe" if probe else "the failure rate")
+        if cursor.rowcount and probe:
+            log.warning("breaker_stays_open", gateway=gateway)
+        elif cursor.rowcount:
+            log.error("breaker_opened", gateway=gateway)
 
 
 def note_success(gateway: str) -> None:
@@ -159,55 +155,6 @@ def resume(gateway: str, *, by: str) -> bool:
     if resumed:
         log.warning("gateway_resumed", gateway=gateway, by=by)
     return resumed
-
-
-# --- the release of what waited
-
-RELEASE: Final = """
-    WITH free AS (
-        SELECT id FROM payments_payment
-        WHERE gateway = %(gateway)s AND held_since IS NOT NULL
-        ORDER BY held_since
-        LIMIT %(limit)s
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE payments_payment AS payment
-    SET held_since = NULL, next_attempt_at = statement_timestamp(),
-        revive_at = statement_timestamp() + %(backstop)s * interval '1 second'
-    FROM free
-    WHERE payment.id = free.id
-    RETURNING payment.id, payment.request_id
-"""
-
-
-def release_held() -> int:
-    """Stage what waited for gateways that may be called again; returns how many. Runs in the relay process.
-
-    Where the breaker is half open, one payment goes ahead as the probe.
-    """
-    return sum(release(circuit) for circuit in GatewayCircuit.objects.annotate(database_now=Now()))
-
-
-@transaction.atomic(durable=True)
-def release(circuit: GatewayCircuit) -> int:
-    """Stage one round of the payments that were held for a gateway, those that waited longest first."""
-    limit = room(circuit)
-    if not limit:
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute(RELEASE, {"gateway": circuit.pk, "limit": limit, "backstop": settings.REVIVE_AFTER})
-        released = cursor.fetchall()
-    outbox.stage_many("payment.due", (({"ids": [str(payment_id)]}, request_id) for payment_id, request_id in released))
-    return len(released)
-
-
-def room(circuit: GatewayCircuit) -> int:
-    """How many payments may go ahead now."""
-    now: datetime = circuit.database_now  # type: ignore[attr-defined]  # annotated
-    state = state_of(circuit, now=now)
-    if state is State.HALF_OPEN:
-        return int(circuit.probing_until is None or circuit.probing_until <= now)
-    return RELEASE_LIMIT if state is State.IN_ORDER else 0
 
 
 # --- for people

@@ -65,6 +65,12 @@ class WebhookNotAuthentic(Refused):
     code = "webhook_not_authentic"
 
 
+class UnknownGateway(Refused):
+    """There is no gateway of this name that sends webhooks; nothing was stored. Mend the address."""
+
+    code = "gateway_unknown"
+
+
 class OrderConflict(Refused):
     """Another payment has this order."""
 

@@ -1,7 +1,6 @@
 """Where gateways tell us what happened by themselves. The signature is the credential."""
 
 from django.conf import settings
-from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -9,7 +8,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from payments.operations import receive_gateway_event
-from payments.operations.inbox import UnknownGateway
 from payments.parsers import BodyTooLarge
 
 
@@ -26,10 +24,7 @@ class GatewayWebhookView(APIView):
         if len(body) > settings.MAX_BODY_BYTES:
             raise BodyTooLarge
         headers = {name.lower(): value for name, value in request.headers.items()}
-        try:
-            is_new = receive_gateway_event(
-                gateway=gateway, headers=headers, body=body, request_id=request.META["HTTP_X_REQUEST_ID"]
-            )
-        except UnknownGateway:
-            raise Http404 from None
+        is_new = receive_gateway_event(
+            gateway=gateway, headers=headers, body=body, request_id=request.META["HTTP_X_REQUEST_ID"]
+        )
         return Response({"stored": True, "known": not is_new})

@@ -84,8 +84,12 @@ class Payment(models.Model):
             ),
             # The rescue's poll. Only what is in work is in the index, so it stays small at any age of the table.
             models.Index(fields=["revive_at"], name="payment_revive", condition=Q(revive_at__isnull=False)),
-            # The release of what waited for a gateway, longest first. Empty while all gateways work.
-            models.Index(fields=["gateway", "held_since"], name="payment_held", condition=Q(held_since__isnull=False)),
+            # The release of what waited for a gateway, in its order. Empty while all gateways work.
+            models.Index(
+                fields=["gateway", "charge_attempts", "held_since"],
+                name="payment_held",
+                condition=Q(held_since__isnull=False),
+            ),
             # The count of unknown payments in health and metrics.
             models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
         ]

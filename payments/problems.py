@@ -20,6 +20,7 @@ REFUSALS: Final[dict[type[Refused], tuple[int, str]]] = {
     errors.IdempotencyKeyMissing: (400, "Idempotency key missing"),
     errors.IdempotencyKeyInvalid: (400, "Idempotency key malformed"),
     errors.IdempotencyKeyMismatch: (400, "Two different idempotency keys"),
+    errors.UnknownGateway: (404, "Unknown gateway"),
     errors.WebhookNotAuthentic: (401, "Webhook not authentic"),
     errors.PaymentMethodRequired: (400, "Payment method required"),
     errors.IdempotencyKeyInUse: (409, "Request under way"),

@@ -1,9 +1,10 @@
 """The adapter of the sandbox gateway: HTTP and JSON, shaped like the real ones."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -41,7 +42,7 @@ class SandboxGateway:
 
     url: str
     key_window: timedelta = timedelta(hours=24)
-    webhook_secrets: Sequence[str] = ()
+    webhook_secrets: Sequence[str] = field(default=(), repr=False)
     grace_period: timedelta = timedelta(seconds=1)
 
     def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
@@ -81,7 +82,7 @@ class SandboxGateway:
             return OutcomeUnknown(detail=str(error))
         if answer.status_code == 404 and error_of(answer).get("code") == "charge_not_found":
             return NotFound()
-        return read_answer(answer, request)
+        return read_decision(answer, request)
 
     def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """Signed by Standard Webhooks 1.0, with one of our secrets; there are two while one is replaced."""
@@ -101,9 +102,11 @@ class SandboxGateway:
         if body.get("type") not in {"charge.succeeded", "charge.failed"} or not isinstance(charge, dict):
             return None
         try:
-            payment_id, amount = UUID(charge["payment_id"]), int(charge["amount"])
+            payment_id, amount = UUID(charge["payment_id"]), charge["amount"]
             currency, reference = str(charge["currency"]), str(charge["charge"])[:255]
         except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        if type(amount) is not int:  # 10.9 must not be taken for 10
             return None
         answer: Approved | Declined = Approved(reference=reference)
         if body["type"] == "charge.failed":
@@ -113,7 +116,22 @@ class SandboxGateway:
 
 
 def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
-    """Sort a whole answer. Only what is well formed and speaks of our charge counts."""
+    """Sort a whole answer to a charge."""
+    error = error_of(answer)
+    if answer.status_code == 400 and error.get("code"):
+        # It would say the same to every retry, as to a payment method that it does not know.
+        return Declined(decline_code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
+    if answer.status_code in REFUSALS and error.get("code"):
+        detail = f"HTTP {answer.status_code} {error['code']}"[:200]
+        return Unavailable(detail=detail, retry_after=read_retry_after(answer))
+    return read_decision(answer, request)
+
+
+def read_decision(answer: Answer, request: ChargeRequest) -> Approved | Declined | OutcomeUnknown:
+    """What became of a charge. Only what is well formed and speaks of our charge counts.
+
+    Of a look-up nothing else does: that it was refused, or was wrong, says nothing of the charge.
+    """
     error = error_of(answer)
     if answer.status_code == 200:
         return read_approval(answer, request)
@@ -122,13 +140,6 @@ def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
             decline_code=str(error["decline_code"])[:50],
             detail=str(error.get("message", ""))[:500],
             reference=str(error.get("charge", ""))[:255],
-        )
-    if answer.status_code == 400 and error.get("code"):
-        # It would say the same to every retry, as to a payment method that it does not know.
-        return Declined(decline_code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
-    if answer.status_code in REFUSALS and error.get("code"):
-        return Unavailable(
-            detail=f"HTTP {answer.status_code} {error['code']}"[:200], retry_after=read_retry_after(answer)
         )
     return OutcomeUnknown(detail=f"HTTP {answer.status_code} that says nothing certain")
 
@@ -162,15 +173,25 @@ def error_of(answer: Answer) -> dict[str, Any]:
 def parse(body: bytes) -> dict[str, Any]:
     """The body as a JSON object, or an empty one."""
     try:
-        document = json.loads(body, object_hook=storable)
+        document = storable(json.loads(body, parse_constant=str, parse_float=finite))
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def storable(document: dict[str, Any]) -> dict[str, Any]:
-    """The object with texts that PostgreSQL can store: no NUL, no half of a surrogate pair."""
-    return {
-        name: value.replace("\0", "").encode("utf-8", "replace").decode() if isinstance(value, str) else value
-        for name, value in document.items()
-    }
+def storable(value: Any) -> Any:
+    """The value with texts that PostgreSQL can store: no NUL, no half of a surrogate pair."""
+    match value:
+        case str():
+            return value.replace("\0", "").encode("utf-8", "replace").decode()
+        case list():
+            return [storable(item) for item in value]
+        case dict():
+            return {storable(name): storable(item) for name, item in value.items()}
+    return value
+
+
+def finite(text: str) -> float | str:
+    """A number that JSON can say again; one beyond a float's range stays text."""
+    number = float(text)
+    return number if math.isfinite(number) else text

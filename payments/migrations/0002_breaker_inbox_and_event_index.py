@@ -94,7 +94,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='payment',
-            index=models.Index(condition=models.Q(('held_since__isnull', False)), fields=['gateway', 'held_since'], name='payment_held'),
+            index=models.Index(condition=models.Q(('held_since__isnull', False)), fields=['gateway', 'charge_attempts', 'held_since'], name='payment_held'),
         ),
         migrations.AddIndex(
             model_name='paymentevent',

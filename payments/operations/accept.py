@@ -25,7 +25,6 @@ from payments.gateways import registry
 from payments.idempotency import Answer
 from payments.models import Payment
 from payments.reads import path_of, payments_of, represent
-from payments.states import Status
 
 #: What a test payment is paid with when it names nothing.
 DEFAULT_TEST_METHOD: Final = "pm_ok"
@@ -133,5 +132,5 @@ def find_order_conflict(payment: Payment) -> OrderConflict | None:
     )
     if holder is None:
         return None
-    refusal = OrderAlreadyPaid if holder.status == Status.SUCCEEDED else OrderPaymentActive
+    refusal = OrderAlreadyPaid if holder.amount_captured else OrderPaymentActive
     return refusal(holder.pk)

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from messaging import outbox
-from payments.errors import WebhookNotAuthentic
+from payments.errors import UnknownGateway, WebhookNotAuthentic
 from payments.gateways import registry
 from payments.gateways.base import Approved, News, NotAuthentic
 from payments.models import GatewayEvent, Payment
@@ -23,10 +23,6 @@ from payments.operations.retry import bring_forward
 from payments.states import Status
 
 log = structlog.get_logger(__name__)
-
-
-class UnknownGateway(Exception):
-    """There is no gateway of that name, or none that sends webhooks."""
 
 
 def receive_gateway_event(*, gateway: str, headers: Mapping[str, str], body: bytes, request_id: str) -> bool:

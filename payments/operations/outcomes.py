@@ -45,11 +45,10 @@ def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
 
 
 def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
-    """Take up news of a locked payment that nobody holds a claim for. Only an approval adds to what is known.
+    """Take up news of a locked payment that came by another way than its claim. Only an approval adds to it.
 
     True if it did.
     """
-    log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
     if not isinstance(answer, Approved):
         return False
     if payment.status in {*IN_WORK, Status.UNKNOWN}:
@@ -58,7 +57,7 @@ def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
             transitions.move(payment, Status.PROCESSING, now=now)
         succeed(payment, answer, now=now, fence=payment.fence + 1)
         return True
-    if answer.reference in {payment.gateway_reference, payment.error_detail}:
+    if payment.amount_captured and answer.reference in {payment.gateway_reference, payment.error_detail}:
         return False
     record_late_success(payment, answer)
     return True
@@ -70,10 +69,16 @@ def record_late_success(payment: Payment, answer: Approved) -> None:
     The order is held again, unless another payment has taken it meanwhile: then a refund is due.
     """
     log.error("payment_needs_review", payment_id=str(payment.pk), reason="late success", reference=answer.reference)
-    if payment.status == Status.SUCCEEDED:
+    if payment.amount_captured:
         transitions.flag_for_review(payment, error_code="charged_twice", error_detail=answer.reference)
         return
-    truth = {"amount_captured": payment.amount, "gateway_reference": answer.reference, "error_code": "late_success"}
+    truth = {
+        "amount_captured": payment.amount,
+        "gateway_reference": answer.reference,
+        "error_code": "late_success",
+        "decline_code": "",
+        "error_detail": "",
+    }
     try:
         with transaction.atomic():
             transitions.flag_for_review(payment, holds_order=True, **truth)

@@ -18,10 +18,10 @@ log = structlog.get_logger(__name__)
 def retry_now(*, payment_id: UUID, by: str) -> bool:
     """Have a payment taken up now instead of at its next time; `by` is who wants it, for the log.
 
-    False where nothing waits: it is final, a call is under way, or it is queued already. A paused gateway and
-    an open breaker are respected.
+    False where nothing waits: it is final, a call is under way, it is queued already, or somebody has it in hand
+    this very moment. A paused gateway and an open breaker are respected.
     """
-    found = lock_payment(payment_id)
+    found = lock_payment(payment_id, skip_locked=True)
     brought = found is not None and bring_forward(found.payment, now=found.now)
     log.info("retry_now", payment_id=str(payment_id), by=by, brought_forward=brought)
     return brought
@@ -31,5 +31,8 @@ def bring_forward(payment: Payment, *, now: datetime) -> bool:
     """Let a locked payment that waits for its retry or look-up be taken up now; False if it does not wait."""
     if payment.status not in {Status.PROCESSING, Status.UNKNOWN} or payment.lease_expires_at is not None:
         return False
-    schedule.take_up(payment, at=now, now=now)
+    # The call counts when it proves nothing; that it came early shall not shorten the schedule.
+    counts = {"retries": payment.retries, "lookups": payment.lookups}
+    count = "retries" if payment.status == Status.PROCESSING else "lookups"
+    schedule.take_up(payment, at=now, now=now, **{count: max(counts[count] - 1, 0)})
     return True

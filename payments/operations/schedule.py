@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 
 from messaging import dead_letters, outbox
-from payments import breaker, transitions
+from payments import transitions
 from payments.gateways import registry
 from payments.gateways.base import Unavailable
 from payments.models import Payment
@@ -33,6 +33,8 @@ LOOKUP_DELAYS: Final = (
 #: Nearer calls are staged in the outbox and so are on time; farther ones are left to the rescue, which is
 #: late by seconds, so that the outbox stays a queue and does not become a calendar.
 OUTBOX_HORIZON: Final = timedelta(minutes=1)
+#: How long (s) a held payment waits for its release, before the rescue has it claimed, and held, again.
+HELD_BACKSTOP: Final = 600.0
 
 
 def take_up(payment: Payment, *, at: datetime, now: datetime, **changes: Any) -> None:
@@ -48,7 +50,7 @@ def take_up(payment: Payment, *, at: datetime, now: datetime, **changes: Any) ->
 
 def hold(payment: Payment, *, code: str, until: datetime | None, now: datetime) -> None:
     """Let a payment wait for its gateway; the breaker releases it. An unknown outcome keeps that for its error."""
-    backstop = now + timedelta(seconds=breaker.HELD_BACKSTOP * stretch())
+    backstop = now + timedelta(seconds=HELD_BACKSTOP * stretch())
     waiting: dict[str, Any] = {
         "lease_expires_at": None,
         "held_since": now,

@@ -6,6 +6,7 @@ Nothing is guessed: a payment fails only by proof, and while an outcome is unkno
 import time
 from datetime import datetime, timedelta
 
+import structlog
 from django.db import transaction
 from django.db.models import Max, Min
 
@@ -24,6 +25,8 @@ from payments.operations import outcomes, schedule
 from payments.operations.claims import Claim, is_too_old, lock_payment, open_attempt
 from payments.states import AttemptKind, Outcome, Status
 
+log = structlog.get_logger(__name__)
+
 
 @transaction.atomic(durable=True)
 def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
@@ -31,12 +34,16 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
     asked_at = time.monotonic()
     found = lock_payment(claim.request.payment_id)
     assert found is not None, "payments are never deleted"
-    payment, now, _ = found
+    payment, now, in_trouble = found
     if not record_answer(claim, answer, now=now):
         return None  # settled before; only the news of its commit was lost
     failpoint("charge.settling")
     if payment.fence != claim.fence:
+        log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
         outcomes.learn(payment, answer, now=now)
+        return None
+    if isinstance(answer, NotFound) and in_trouble:
+        schedule.take_up(payment, at=now, now=now)  # to be sent again, or to be held, as the gateway then does
         return None
     if isinstance(answer, NotFound):
         return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)

@@ -31,7 +31,7 @@ ENDS = {
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("system"), deadline=4.0, lease=10.0)
+    made = System(tmp_path_factory.mktemp("system"), deadline=8.0, lease=20.0)
     try:
         made.set_up()
         made.start("relay")
@@ -45,7 +45,7 @@ def system(tmp_path_factory) -> Iterator[System]:
 def ids(system) -> dict[str, str]:
     """One payment with each method, all final."""
     accepted = {method: system.post(method, order_id=method, payment_method=method).json()["id"] for method in ENDS}
-    system.await_final(list(accepted.values()), within=90)
+    system.await_final(list(accepted.values()), within=120)
     return accepted
 
 

@@ -13,7 +13,7 @@ from django.db.utils import IntegrityError
 from django.utils import timezone
 
 from messaging.models import DeadLetter, OutboxMessage
-from payments import breaker
+from payments import breaker, release
 from payments.breaker import State, state_of
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
@@ -167,7 +167,7 @@ def test_nothing_that_waits_is_released_while_it_is_open(accept):
     open_breaker(accept)
     claim_payment(accept(key="waiting").pk)
     OutboxMessage.objects.all().delete()
-    assert breaker.release_held() == 0
+    assert release.run_once() == 0
 
 
 # --- half open
@@ -296,22 +296,22 @@ def test_the_one_that_waited_longest_probes_when_the_time_has_come(accept):
     open_breaker(accept)
     ids = held(accept, 3)
     let_pass()
-    assert breaker.release_held() == 1
+    assert release.run_once() == 1
     assert staged() == ids[:1]
     claim = claim_payment(ids[0])
     assert (claim.probe, claim.kind) == (True, "charge")
-    assert breaker.release_held() == 0  # one probe at a time
+    assert release.run_once() == 0  # one probe at a time
 
 
 def test_what_waited_is_released_when_it_closes_oldest_first(accept, monkeypatch):
     open_breaker(accept)
     ids = held(accept, 5)
     let_pass()
-    breaker.release_held()
+    release.run_once()
     answered(Payment.objects.get(pk=ids[0]), Approved(reference="ch_1"))
     OutboxMessage.objects.all().delete()
-    monkeypatch.setattr(breaker, "RELEASE_LIMIT", 3)
-    assert [breaker.release_held() for _ in range(3)] == [3, 1, 0]
+    monkeypatch.setattr(release, "LIMIT", 3)
+    assert [release.run_once() for _ in range(3)] == [3, 1, 0]
     assert staged() == ids[1:]
     claim = claim_payment(ids[1])
     assert (claim.probe, claim.kind) == (False, "charge")
@@ -324,7 +324,7 @@ def test_several_relays_release_each_payment_once(accept):
 
     def work(_):
         try:
-            return breaker.release_held()
+            return release.run_once()
         finally:
             connections.close_all()
 
@@ -352,7 +352,7 @@ def test_a_paused_gateway_is_not_called_and_payments_are_accepted(accept, sandbo
     assert payment.next_attempt_at is not None
     assert sandbox.charges() == []
     breaker.resume("sandbox", by="alice")
-    assert breaker.release_held() == 1
+    assert release.run_once() == 1
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
     assert (payment.status, payment.error_code) == ("succeeded", "")
@@ -411,9 +411,47 @@ def test_an_outage_kills_no_payment_that_waits_for_its_end(accept):
     for _ in range(8):
         let_pass()
         GatewayCircuit.objects.update(probing_until=None)
-        breaker.release_held()
+        release.run_once()
         probe = Payment.objects.get(pk__in=ids, held_since=None)
         answered(probe, DOWN)
     assert set(Payment.objects.filter(pk__in=ids).values_list("status", "retries")) == {("processing", 0)}
     assert not DeadLetter.objects.filter(subject__in=[f"payment:{id_}" for id_ in ids]).exists()
     assert set(Payment.objects.filter(pk__in=ids).values_list("charge_attempts", flat=True)) == {4}  # in turn
+
+
+def test_what_was_refused_before_probes_after_what_was_never_sent(accept):
+    """Else what the gateway refuses each time, for a reason of its own, would be the probe again and again."""
+    refused = accept(key="refused")
+    answered(refused, DOWN)
+    open_breaker(accept)
+    Payment.objects.filter(pk=refused.pk).update(next_attempt_at=HOUR_AGO)
+    assert claim_payment(refused.pk) is None
+    (fresh,) = held(accept, 1)
+    let_pass()
+    release.run_once()
+    assert staged() == [fresh]
+
+
+def test_a_busy_gateway_does_not_hide_anothers_failures(accept):
+    for number in range(4):
+        payment = accept(key=f"other-{number}")
+        answered(payment, DOWN)
+        GatewayCircuit.objects.all().delete()
+        Payment.objects.filter(pk=payment.pk).update(gateway="other")
+    calls(accept, *[Approved(reference="a")] * 210)
+    breaker.note_failure("other", registry.get("sandbox").breaker, probe=False)
+    assert GatewayCircuit.objects.filter(pk="other").exists()
+
+
+def test_no_charge_begins_after_the_pause_though_a_look_up_was_under_way(accept):
+    payment = accept()
+    answered(payment, SILENT)
+    payment.attempts.update(started_at=HOUR_AGO, finished_at=HOUR_AGO)
+    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
+    look_up = claim_payment(payment.pk)
+    breaker.pause("sandbox", reason="it charges twice", by="b")
+    assert settle(look_up, NotFound()) is None
+    assert claim_payment(payment.pk) is None
+    payment.refresh_from_db()
+    assert (payment.status, payment.charge_attempts) == ("unknown", 1)
+    assert payment.held_since is not None

@@ -9,7 +9,7 @@ from io import StringIO
 from unittest import mock
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.db.utils import OperationalError
@@ -200,11 +200,21 @@ def test_a_request_that_is_refused_is_no_duplicate(post):
     assert IdempotencyKey.objects.get().replays == 0
 
 
-def test_a_duplicate_does_not_touch_the_payment_that_a_worker_may_hold(post, django_assert_max_num_queries):
-    post(BODY)
-    before = Payment.objects.values().get()
-    post(BODY)
-    assert Payment.objects.values().get() == before
+def test_a_duplicate_does_not_wait_for_the_worker_that_holds_the_payment(post):
+    first = post(BODY)
+
+    def duplicate():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '1s'")
+            return post(BODY)
+        finally:
+            connections.close_all()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        Payment.objects.select_for_update().get()
+        again = pool.submit(duplicate).result(10)
+    assert (again.status_code, again.content) == (202, first.content)
 
 
 # --- pruning
@@ -237,6 +247,11 @@ def test_a_key_whose_payment_is_not_final_is_never_forgotten(post, sandbox, meth
         process_payment(payment_id=payment)
     age(100)
     assert prune() == "Idempotency keys forgotten: 0."
+
+
+def test_a_batch_of_nothing_is_refused(db):
+    with pytest.raises(CommandError, match="at least 1"):
+        call_command("prune", "--batch", "0")
 
 
 def test_many_keys_are_forgotten_in_small_batches(post, accept, sandbox):

@@ -16,12 +16,15 @@ from django.test import Client
 
 from messaging.models import OutboxMessage
 from payments import rescue
+from payments.declines import ERRORS
+from payments.errors import OrderAlreadyPaid
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, OutcomeUnknown
 from payments.models import GatewayEvent, Payment
 from payments.operations import handle_gateway_event, process_payment
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
+from payments.reads import last_error
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -210,9 +213,27 @@ def test_a_gateway_that_nobody_knows_or_that_has_no_secret_cannot_tell_anything(
     assert not GatewayEvent.objects.exists()
 
 
-def test_text_that_postgresql_cannot_hold_breaks_nothing(accept):
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"note": "a\0b\ud800"},
+        {"tags": ["a\0b", ["\ud800"]]},
+        {"n\0": 1},
+        {"x": float("nan")},
+        {"x": {"y": float("inf")}},
+    ],
+    ids=repr,
+)
+def test_what_postgresql_cannot_hold_keeps_no_approval_out(accept, extra):
     payment = unknown(accept)
-    assert told(payment, event_of(payment, note="a\0b\ud800")) == "approval taken up"
+    assert told(payment, event_of(payment, **extra)) == "approval taken up"
+
+
+def test_the_webhook_of_an_ordinary_payment_warns_of_nothing(accept, caplog):
+    payment = accept()
+    settle(claim_payment(payment.pk), Approved(reference="ch_00000001"))
+    told(payment, event_of(payment))
+    assert [record for record in caplog.records if record.levelname not in {"INFO", "DEBUG"}] == []
 
 
 # --- what it leads to
@@ -261,6 +282,31 @@ def test_an_approval_after_a_failure_is_a_late_success(accept):
     assert (payment.holds_order, payment.amount_captured) == (True, payment.amount)
 
 
+def test_an_approval_under_the_reference_of_the_decline_is_a_late_success(accept):
+    """One object of the gateway, first declined and then paid after all."""
+    payment = accept(order_id="o-1")
+    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no", reference="pi_1"))
+    assert told(payment, event_of(payment, charge="pi_1")) == "approval taken up"
+    assert (payment.amount_captured, payment.needs_review) == (payment.amount, True)
+
+
+def test_nobody_is_told_to_pay_again_after_a_late_success(accept):
+    payment = accept(order_id="o-1")
+    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no"))
+    told(payment, event_of(payment))
+    assert last_error(payment)["advice"] == ERRORS["late_success"]
+    with pytest.raises(OrderAlreadyPaid):
+        accept(key="again", order_id="o-1")
+
+
+def test_two_late_successes_are_two_charges(accept):
+    payment = accept()
+    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no"))
+    told(payment, event_of(payment, charge="ch_2"))
+    told(payment, event_of(payment, charge="ch_3", event_id="evt_2"))
+    assert (payment.error_code, payment.gateway_reference, payment.error_detail) == ("charged_twice", "ch_2", "ch_3")
+
+
 def test_a_second_charge_of_a_succeeded_payment_is_flagged_once(accept):
     payment = accept()
     settle(claim_payment(payment.pk), Approved(reference="ch_1"))
@@ -290,6 +336,7 @@ def test_a_decline_is_not_believed_but_looked_up_at_once(accept):
     ("change", "result"),
     [
         ({"amount": 1}, "contradicts the payment"),
+        ({"amount": 1000.9}, "says nothing definite"),
         ({"currency": "USD"}, "contradicts the payment"),
         ({"payment_id": "0190a6f0-7b1c-7d57-9e1b-3c8f3a1f5d2e"}, "no such payment"),
         ({"payment_id": "not an id"}, "says nothing definite"),

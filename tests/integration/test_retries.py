@@ -1,18 +1,20 @@
 """Retries: how long they wait, when they end, and how they are brought forward."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import StringIO
 from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from merchants.models import User
 from messaging.models import DeadLetter, OutboxMessage
-from payments import breaker
+from payments import breaker, release
 from payments.gateways.base import Approved, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
 from payments.operations import process_payment, retry_now
@@ -78,7 +80,7 @@ def test_a_payment_that_waited_too_long_for_its_gateway_is_not_charged(accept, s
     assert claim_payment(payment.pk) is None
     columns(payment, charge_before=HOUR_AGO)
     breaker.resume("sandbox", by="b")
-    breaker.release_held()
+    release.run_once()
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
     assert (payment.status, payment.error_code, payment.held_since) == ("failed", "expired", None)
@@ -127,9 +129,8 @@ def test_a_retry_is_brought_forward_and_burns_nothing(accept):
     OutboxMessage.objects.all().delete()
     assert retry_now(payment_id=payment.pk, by="alice")
     assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
-    payment.refresh_from_db()
+    answered(payment, Unavailable(detail="503"))
     assert payment.retries == 1
-    assert claim_payment(payment.pk).kind == "charge"
 
 
 def test_a_look_up_is_brought_forward_and_never_becomes_a_charge(accept):
@@ -148,6 +149,34 @@ def test_a_payment_whose_look_ups_are_used_up_can_be_looked_up_once_more(accept)
     assert retry_now(payment_id=payment.pk, by="alice")
     answered(payment, Approved(reference="ch_1"))
     assert payment.status == "succeeded"
+
+
+def test_an_impatient_operator_shortens_no_schedule(accept):
+    """During an outage, look-ups and retries are brought forward more often than there are of them."""
+    unknown, retrying = accept(key="unknown"), accept(key="retrying")
+    answered(unknown, OutcomeUnknown(detail="no answer"))
+    answered(retrying, Unavailable(detail="503"))
+    for _ in range(len(LOOKUP_DELAYS) + 1):
+        for payment, answer in ((unknown, OutcomeUnknown(detail="away")), (retrying, Unavailable(detail="503"))):
+            assert retry_now(payment_id=payment.pk, by="alice")
+            answered(payment, answer)
+    assert (unknown.status, unknown.lookups, unknown.needs_review) == ("unknown", 1, False)
+    assert (retrying.status, retrying.retries) == ("processing", 1)
+
+
+def test_a_payment_that_somebody_has_in_hand_is_left_to_them(accept):
+    payment = accept()
+    answered(payment, OutcomeUnknown(detail="no answer"))
+
+    def impatient():
+        try:
+            return retry_now(payment_id=payment.pk, by="alice")
+        finally:
+            connections.close_all()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        Payment.objects.select_for_update().get(pk=payment.pk)
+        assert pool.submit(impatient).result(10) is False
 
 
 def test_a_call_under_way_is_never_doubled(accept):
@@ -186,6 +215,15 @@ def test_the_command_says_what_it_did(accept):
     lines = out.getvalue().splitlines()
     assert lines[0] == f"{waiting.pk} is taken up now."
     assert all("does not wait" in line for line in lines[1:])
+
+
+def test_the_command_works_for_a_user_without_a_name(accept, monkeypatch):
+    """As in a container that runs under any number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    call_command("gateway", "status", stdout=StringIO())
+    call_command("retry_now", str(uuid4()), stdout=StringIO())
 
 
 def test_the_command_does_nothing_where_an_id_is_wrong(accept):

@@ -1,5 +1,6 @@
 """A process with a wrong environment does not start, and says everything that is wrong at once."""
 
+import base64
 from dataclasses import fields
 
 import pytest
@@ -137,3 +138,27 @@ def test_a_refusal_shows_no_secret(read):
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(**{**PRODUCTION, "ALLOWED_HOSTS": "*", "JWT_SIGNING_KEY": PRODUCTION["SECRET_KEY"]})
     assert PRODUCTION["SECRET_KEY"] not in str(refusal.value)
+
+
+SOUND = "whsec_" + base64.b64encode(bytes(32)).decode()
+
+
+@pytest.mark.parametrize("secrets", [[SOUND], [SOUND, "whsec_" + base64.b64encode(bytes(24)).decode()]])
+def test_the_secrets_of_webhooks_are_read(read, secrets):
+    environment = read(ENVIRONMENT="production", **PRODUCTION, SANDBOX_WEBHOOK_SECRET=",".join(secrets))
+    assert environment.sandbox_webhook_secrets == secrets
+
+
+def test_without_a_secret_there_are_no_webhooks(read):
+    assert read(ENVIRONMENT="production", **PRODUCTION, SANDBOX_WEBHOOK_SECRET="").sandbox_webhook_secrets == []
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["changeme", f"{SOUND},", f",{SOUND}", "whsec_", "whsec_****", "whsec_c2hvcnQ=", SOUND.removeprefix("whsec_")],
+)
+def test_a_secret_of_webhooks_that_anybody_could_guess_is_refused(faults, secret):
+    assert (
+        "whsec_"
+        in faults(ENVIRONMENT="production", **PRODUCTION, SANDBOX_WEBHOOK_SECRET=secret)["SANDBOX_WEBHOOK_SECRET"]
+    )

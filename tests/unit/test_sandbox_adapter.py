@@ -285,3 +285,10 @@ def test_a_limited_rate_says_when_to_come_back(sandbox):
     request = replace(REQUEST, payment_method="pm_rate_limited")
     answer = SandboxGateway(sandbox.url).charge(request, deadline=10.0)
     assert answer == Unavailable(detail="HTTP 429 rate_limited", retry_after=1.0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503])
+def test_a_look_up_that_is_refused_says_nothing_of_the_charge(on_wire, status):
+    """A gateway that calls our question wrong has not declined the payment."""
+    on_wire(Answer(status, json.dumps(error("api_version_retired")).encode()))
+    assert isinstance(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0), OutcomeUnknown)

@@ -529,6 +529,7 @@ def test_a_receiver_that_does_not_answer_holds_up_no_charge(sandbox, make):
             assert reached.wait(10)
         connection.close()
         released.set()
+        sandbox.server.webhooks.stop()
 
 
 # --- the process

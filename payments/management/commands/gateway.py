@@ -1,6 +1,5 @@
 """`manage.py gateway status|pause|resume`: whether a gateway may be called, and the switch."""
 
-import getpass
 from argparse import ArgumentParser
 from typing import Any
 
@@ -9,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from payments import breaker
+from payments.management.who import runs_this
 from payments.models import GatewayCircuit, Payment
 
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         pause.add_argument("--reason", required=True, help="why; staff and the logs show it")
         for action in (pause, resume):
             action.add_argument("name", choices=sorted(settings.GATEWAYS))
-            action.add_argument("--by", default=getpass.getuser(), help="who wants it; default: %(default)s")
+            action.add_argument("--by", default=runs_this(), help="who wants it; default: %(default)s")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         """Do it, and show how the gateways do then."""

@@ -1,12 +1,12 @@
 """`manage.py retry_now ID…`: take payments up now that wait for their next retry or look-up."""
 
-import getpass
 from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
+from payments.management.who import runs_this
 from payments.operations import retry_now
 
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Which payments."""
         parser.add_argument("ids", nargs="+", metavar="ID", help="the payments' ids")
-        parser.add_argument("--by", default=getpass.getuser(), help="who wants it; default: %(default)s")
+        parser.add_argument("--by", default=runs_this(), help="who wants it; default: %(default)s")
 
     def handle(self, *args: Any, ids: list[str], by: str, **options: Any) -> None:
         """Bring each forward, and say which did not wait."""
