@@ -397,7 +397,7 @@ class Copy:
         for name in filter(None, map(os.fsdecode, files)):
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if (ROOT / name).exists():
+            if (ROOT / name).is_file():
                 target.write_bytes((ROOT / name).read_bytes())
 
     def run(self, tests: list[str], *, fresh_tables: bool) -> tuple[int, str, ET.Element | None]:
