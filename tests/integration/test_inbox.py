@@ -164,7 +164,8 @@ def test_an_event_whose_message_was_lost_is_rescued(accept):
 def test_what_the_gateway_did_not_sign_just_now_is_not_stored(accept, change):
     payment = unknown(accept)
     answer = send(event_of(payment), **change)
-    assert (answer.status_code, answer.json()["code"]) == (401, "webhook_not_authentic")
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "webhook_not_authentic"
     assert not GatewayEvent.objects.exists()
 
 
@@ -255,7 +256,7 @@ def test_an_approval_before_the_answer_to_the_call_settles_and_the_answer_change
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert [attempt.outcome for attempt in payment.attempts.all()] == ["unknown"]
-    assert not payment.needs_review
+    assert (payment.needs_review, payment.error_code, payment.next_attempt_at) == (False, "", None)
 
 
 def test_the_answer_of_the_same_charge_after_its_webhook_is_no_second_charge(accept):
