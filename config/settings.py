@@ -129,11 +129,20 @@ DRAMATIQ_BROKER = {
 MESSAGE_ROUTES = {
     "payment.due": ("payments", "process_payments"),
     "gateway_event.received": ("payments", "handle_gateway_events"),
+    "resolution.due": ("payments", "continue_resolutions"),
 }
+#: What dead letters may be about -> who judges whether they may go back, and makes it ready.
+DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER"}
+#: Where other services may publish payments to make, for `manage.py intake`.
+INTAKE_QUEUE = "payment_initiation"
+#: Where other services may listen to what happens: a topic exchange, the routing key is the event's type.
+EVENTS_EXCHANGE = "payments.events"
 #: What the relay process does besides relaying: dotted name -> seconds between two runs.
 RELAY_PERIODIC_JOBS = {
     "payments.rescue.run_once": ENV.rescue_every,
     "payments.release.run_once": ENV.rescue_every,
+    "payments.replay.supersede_settled": 60.0,
+    "messaging.resolutions.rescue": 10.0,
     "messaging.heartbeats.prune": 600.0,
 }
 #: Threads of one worker process. Each holds one database connection.

@@ -7,20 +7,16 @@
 """
 
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 import pika
 import structlog
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.common import xq_name
+
+from messaging import topology
 
 log = structlog.get_logger(__name__)
-
-#: How often one message may be handed out before RabbitMQ declares it poisonous. Every graceful stop of a
-#: worker counts for each message it had prefetched, so this must outlast a day of deployments; a message
-#: that kills its worker each time still ends within minutes.
-DELIVERY_LIMIT: Final = 100
 
 
 def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
@@ -31,22 +27,6 @@ def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
     parameters.socket_timeout = 5
     parameters.client_properties = {"connection_name": name}
     return parameters
-
-
-def queue_arguments(queue: str) -> dict[str, Any]:
-    """The arguments of a work queue. RabbitMQ refuses (406) to redeclare a queue with others.
-
-    At-least-once dead-lettering needs `reject-publish`; with any other overflow it silently falls back to
-    at-most-once. https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
-    """
-    return {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": xq_name(queue),
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-        "x-delivery-limit": DELIVERY_LIMIT,
-    }
 
 
 class QuorumBroker(RabbitmqBroker):
@@ -78,13 +58,14 @@ class QuorumBroker(RabbitmqBroker):
         return super().enqueue(message)
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        return queue_arguments(queue_name)
+        return topology.queue_arguments(queue_name)
 
     def _declare_dq_queue(self, queue_name: str) -> None:
         """There are no delay queues."""
 
     def _declare_xq_queue(self, queue_name: str) -> Any:
-        return self.channel.queue_declare(queue=xq_name(queue_name), durable=True, arguments={"x-queue-type": "quorum"})
+        name, arguments = topology.dead_letter_queue(queue_name), topology.dead_letter_queue_arguments()
+        return self.channel.queue_declare(queue=name, durable=True, arguments=arguments)
 
 
 class StampingConsumer(_RabbitmqConsumer):

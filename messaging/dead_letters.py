@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
+from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -14,45 +15,81 @@ from messaging.models import DeadLetter
 
 log = structlog.get_logger(__name__)
 
+#: Bytes of a foreign body that are kept: more than anything valid has (`MAX_BODY_BYTES`). A cut body is kept to be
+#: looked at; only a whole one can be replayed.
+MOST_KEPT: Final = 64 * 1024
 
+COUNT: Final = """
+    INSERT INTO messaging_deathcount AS count (queue, actor, cause, total) VALUES (%s, %s, %s, 1)
+    ON CONFLICT (queue, actor, cause) DO UPDATE SET total = count.total + 1
+"""
+
+
+@transaction.atomic
 def record(
     *,
     queue: str,
-    actor: str,
-    payload: Mapping[str, Any],
     cause: str,
     detail: str,
     attempts: int,
     first_failed_at: datetime,
+    actor: str = "",
+    payload: Mapping[str, Any] | None = None,
+    body: bytes | None = None,
     message_id: str | uuid.UUID | None = None,
     traceback: str = "",
     subject: str = "",
     request_id: str = "",
+    replay_of: int | None = None,
     now: datetime | None = None,
 ) -> None:
     """Write a dead letter, in the caller's transaction if there is one.
 
-    A message id is recorded only once, and one subject has only one open letter for the same message.
+    A message id is recorded only once, however often it is delivered and whatever became of its letter since; and
+    one subject has only one open letter for the same message.
     """
-    message_id = message_id or uuid.uuid4()
-    now = now or timezone.now()
-    what_failed = {"cause": cause, "detail": detail, "traceback": traceback, "last_failed_at": now}
+    message_id, now = message_id or uuid.uuid4(), now or timezone.now()
+    if DeadLetter.objects.filter(message_id=message_id).exists():
+        return
+    said = {"cause": storable(cause)[:100], "detail": storable(detail)[:1000], "traceback": storable(traceback)}
+    log.error("dead_letter", message_id=str(message_id), queue=queue, actor=actor, subject=subject, cause=said["cause"])
+    if is_told_again(subject, actor=actor, payload=payload or {}, attempts=attempts, last_failed_at=now, **said):
+        return
+    letter = DeadLetter(
+        message_id=message_id,
+        queue=queue,
+        actor=actor,
+        payload=dict(payload or {}),
+        body=None if body is None else body[:MOST_KEPT],
+        body_size=len(body or b""),
+        attempts=attempts,
+        subject=subject,
+        request_id=request_id,
+        first_failed_at=first_failed_at,
+        last_failed_at=now,
+        previous=previous_of(subject, actor=actor, replay_of=replay_of),
+        **said,
+    )
+    DeadLetter.objects.bulk_create([letter], ignore_conflicts=True)
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, [queue, actor, said["cause"]])
+
+
+def is_told_again(subject: str, *, actor: str, payload: Mapping[str, Any], attempts: int, **said: Any) -> bool:
+    """Whether an open letter tells of this death already; it is then brought up to date.
+
+    The rescue brings a payment back under new message ids; while nobody has decided, that is one and the same death.
+    """
     same = DeadLetter.objects.filter(state=DeadLetter.State.OPEN, actor=actor, subject=subject, payload=dict(payload))
-    # The rescue brings a payment back under new message ids; while nobody has decided, it is one and the same death.
-    if not subject or not same.exclude(message_id=message_id).update(attempts=F("attempts") + attempts, **what_failed):
-        letter = DeadLetter(
-            message_id=message_id,
-            queue=queue,
-            actor=actor,
-            payload=dict(payload),
-            attempts=attempts,
-            subject=subject,
-            request_id=request_id,
-            first_failed_at=first_failed_at,
-            **what_failed,
-        )
-        DeadLetter.objects.bulk_create([letter], ignore_conflicts=True)
-    log.error("dead_letter", message_id=str(message_id), queue=queue, actor=actor, cause=cause, subject=subject)
+    return bool(subject) and bool(same.update(attempts=F("attempts") + attempts, **said))
+
+
+def previous_of(subject: str, *, actor: str, replay_of: int | None) -> DeadLetter | None:
+    """The letter whose replay has died now, if this is one."""
+    if replay_of is not None:
+        return DeadLetter.objects.filter(pk=replay_of).first()
+    replayed = DeadLetter.objects.filter(subject=subject, actor=actor, state=DeadLetter.State.REPLAYED)
+    return replayed.order_by("-id").first() if subject else None
 
 
 def subject_of(actor: str, payload: Mapping[str, Any]) -> str:
@@ -67,3 +104,8 @@ def subject_of(actor: str, payload: Mapping[str, Any]) -> str:
 def without_row(text: str) -> str:
     """An error of PostgreSQL without its DETAIL, which quotes the row and so what people have written into it."""
     return text.partition("\nDETAIL:")[0]
+
+
+def storable(text: str) -> str:
+    """Text that PostgreSQL can store: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -10,13 +10,15 @@ import traceback
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import dramatiq
 import structlog
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
-from dramatiq import Broker, MessageProxy, Middleware
+from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 
 from messaging import dead_letters
 from messaging.models import OutboxMessage
+from messaging.payloads import payload_of
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +31,15 @@ OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 60)
 
 
 class Escapes(Middleware):
-    """Takes the place of Dramatiq's `Retries`, whose retries can be lost while the message is acknowledged."""
+    """Takes the place of Dramatiq's `Retries`, whose retries can be lost while the message is acknowledged.
+
+    Heeds an actor's option `throws`: exceptions that no repetition mends.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        """What actors may say."""
+        return {"throws"}
 
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
@@ -68,13 +78,15 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
     escapes = int(message.options.get("escapes", 0)) + 1
     first_failed_at = datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat()))
     request_id = message.options.get("request_id", "")
-    if escapes < LIMIT:
+    payload = payload_of(message)
+    if escapes < LIMIT and not is_thrown(message.actor_name, exception):
+        handed_on = {name: message.options[name] for name in ("replay_of",) if name in message.options}
         OutboxMessage.objects.create(
             queue=message.queue_name,
             actor=message.actor_name,
-            payload=message.kwargs,
+            payload=payload,
             request_id=request_id,
-            options={"escapes": escapes, "first_failed_at": first_failed_at.isoformat()},
+            options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at.isoformat()},
             available_at=now + delay_after(escapes),
         )
         log.warning("message_escaped", escapes=escapes, error=type(exception).__name__)
@@ -83,16 +95,26 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
         message_id=message.message_id,
         queue=message.queue_name,
         actor=message.actor_name,
-        payload=message.kwargs,
+        payload=payload,
         cause=type(exception).__name__,
-        detail=dead_letters.without_row(str(exception))[:1000],
+        detail=dead_letters.without_row(str(exception)),
         traceback="".join(traceback.format_tb(exception.__traceback__))[-10_000:],
         attempts=escapes,
-        subject=dead_letters.subject_of(message.actor_name, message.kwargs),
+        subject=dead_letters.subject_of(message.actor_name, payload),
         first_failed_at=first_failed_at,
         request_id=request_id,
+        replay_of=message.options.get("replay_of"),
         now=now,
     )
+
+
+def is_thrown(actor_name: str, exception: BaseException) -> bool:
+    """Whether the actor has said that no repetition mends this."""
+    try:
+        throws = dramatiq.get_broker().get_actor(actor_name).options.get("throws", ())
+    except ActorNotFound:  # perhaps of a newer release, which other workers run already
+        return False
+    return bool(throws) and isinstance(exception, throws)
 
 
 def delay_after(escapes: int) -> timedelta:

@@ -7,6 +7,7 @@ The relay publishes it from there.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -42,3 +43,17 @@ def stage_many(
         OutboxMessage(queue=queue, actor=actor, payload=dict(payload), request_id=request_id, **when)
         for payload, request_id in messages
     )
+
+
+def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, request_id: str = "") -> None:
+    """Stage one event for the topic exchange, in the transaction of its change; `kind` is its routing key."""
+    assert transaction.get_connection().in_atomic_block, "announce() belongs into the transaction of its cause"
+    row = OutboxMessage(
+        message_id=event_id,
+        exchange=settings.EVENTS_EXCHANGE,
+        queue=kind,
+        body=body,
+        request_id=request_id,
+        options={"content_type": content_type},
+    )
+    OutboxMessage.objects.bulk_create([row])

@@ -14,12 +14,14 @@ import pika
 import pika.exceptions
 import structlog
 from dramatiq import Message
-from dramatiq.common import xq_name
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.spec import Basic
 
-from messaging.broker import connection_parameters, queue_arguments
+from messaging import topology
+from messaging.broker import connection_parameters
+from messaging.envelope import Envelope
+from messaging.topology import explain
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +50,7 @@ class Publisher(Protocol):
     def ensure_connected(self) -> None:
         """Be ready to publish, or raise BrokerUnavailable."""
 
-    def publish(self, messages: Sequence[Message[Any]]) -> Published:
+    def publish(self, messages: Sequence[Envelope]) -> Published:
         """Publish a batch and tell what was confirmed."""
 
     def pump(self, seconds: float) -> None:
@@ -64,12 +66,18 @@ class InProcessPublisher:
     def ensure_connected(self) -> None:
         """Nothing to connect."""
 
-    def publish(self, messages: Sequence[Message[Any]]) -> Published:
-        """Put the messages into memory."""
+    def publish(self, messages: Sequence[Envelope]) -> Published:
+        """Put the actors' messages into memory. To exchanges, nobody can listen."""
         broker = dramatiq.get_broker()
+        published = Published()
         for message in messages:
-            broker.enqueue(message)
-        return Published(confirmed={message.message_id for message in messages})
+            if message.routing_key in broker.get_declared_queues():
+                broker.enqueue(Message.decode(message.body))
+            elif not message.exchange:
+                published.refused.add(message.message_id)
+                continue
+            published.confirmed.add(message.message_id)
+        return published
 
     def pump(self, seconds: float) -> None:
         """Wait."""
@@ -80,13 +88,17 @@ class InProcessPublisher:
 
 
 class RabbitPublisher:
-    """One connection and one channel in confirm mode, opened again after every trouble."""
+    """One connection and one channel in confirm mode, opened again after every trouble.
 
-    def __init__(self, url: str, queues: Iterable[str]) -> None:
+    `queues` and `exchange` are declared at each connection.
+    """
+
+    def __init__(self, url: str, queues: Iterable[str], *, exchange: str = "") -> None:
         self.parameters = connection_parameters(url, name="payments relay")
         # We hear of a block and wait by ourselves; a new connection would only be blocked, too.
         self.parameters.blocked_connection_timeout = None
-        self.queues = sorted(queues)
+        self.queues = topology.declarations(queues)
+        self.exchange = exchange
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
         self._ready = False
@@ -147,11 +159,12 @@ class RabbitPublisher:
         channel.add_on_close_callback(self._on_lost)
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm)
-        self._declarations = 2 * len(self.queues)
-        for queue in self.queues:
-            quorum = {"x-queue-type": "quorum"}
-            channel.queue_declare(xq_name(queue), durable=True, arguments=quorum, callback=self._on_declared)
-            channel.queue_declare(queue, durable=True, arguments=queue_arguments(queue), callback=self._on_declared)
+        self._declarations = len(self.queues) + bool(self.exchange)
+        for queue, arguments in self.queues.items():
+            channel.queue_declare(queue, durable=True, arguments=arguments, callback=self._on_declared)
+        if self.exchange:
+            kind = topology.EXCHANGE_TYPE
+            channel.exchange_declare(self.exchange, exchange_type=kind, durable=True, callback=self._on_declared)
 
     def _on_declared(self, _frame: Any) -> None:
         self._declarations -= 1
@@ -166,7 +179,7 @@ class RabbitPublisher:
 
     # --- publishing
 
-    def publish(self, messages: Sequence[Message[Any]]) -> Published:
+    def publish(self, messages: Sequence[Envelope]) -> Published:
         """Send all messages, then wait for their confirms, at most `PUBLISH_DEADLINE`.
 
         Raises:
@@ -191,18 +204,21 @@ class RabbitPublisher:
             self.close()
         return self._outcome
 
-    def _send(self, channel: Channel, message: Message[Any]) -> None:
+    def _send(self, channel: Channel, message: Envelope) -> None:
         """`mandatory` makes RabbitMQ hand back what no queue takes; such messages are refused, not lost."""
         self._unconfirmed[self._next_tag] = message.message_id
         self._next_tag += 1
         channel.basic_publish(
-            exchange="",
-            routing_key=message.queue_name,
-            body=message.encode(),
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            body=message.body,
             properties=pika.BasicProperties(
-                delivery_mode=2, content_type="application/json", message_id=message.message_id
+                delivery_mode=2,
+                content_type=message.content_type,
+                message_id=message.message_id,
+                headers=message.headers or None,
             ),
-            mandatory=True,
+            mandatory=message.mandatory,
         )
 
     def _on_return(self, _channel: Any, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
@@ -261,11 +277,3 @@ class RabbitPublisher:
     def _wake(self) -> None:
         if self._until():
             self._loop.stop()
-
-
-def explain(reason: Any) -> str:
-    """RabbitMQ's own words, and for changed queue declarations the mend."""
-    text = str(reason) or repr(reason)
-    if "PRECONDITION_FAILED" in text or "inequivalent arg" in text:
-        text += " -- The queue exists with other arguments: let it run empty, delete it, and it is declared anew."
-    return text[:500]

@@ -17,8 +17,10 @@ from django.db.models.functions import Now
 from dramatiq import Message
 
 from messaging import heartbeats
+from messaging.envelope import Envelope
 from messaging.failpoints import failpoint
 from messaging.models import OutboxMessage
+from messaging.payloads import arguments_of
 from messaging.periodic import PeriodicJobs
 from messaging.publisher import BrokerUnavailable, Publisher
 
@@ -85,7 +87,7 @@ def run_once(publisher: Publisher, *, batch: int = BATCH) -> int:
     )
     if not rows:
         return 0
-    published = publisher.publish([to_message(row) for row in rows])
+    published = publisher.publish([to_envelope(row) for row in rows])
     failpoint("relay.published")
     confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
     OutboxMessage.objects.filter(id__in=confirmed).delete()
@@ -101,13 +103,29 @@ def put_back(refused: list[OutboxMessage]) -> None:
     OutboxMessage.objects.bulk_update(refused, ["available_at", "returns"])
 
 
+def to_envelope(row: OutboxMessage) -> Envelope:
+    """An outbox row as it travels."""
+    if not row.actor:
+        headers = {name: value for name, value in row.options.items() if name != "content_type"}
+        return Envelope(
+            message_id=str(row.message_id),
+            exchange=row.exchange,
+            routing_key=row.queue,
+            body=bytes(row.body or b""),
+            content_type=row.options.get("content_type", "application/json"),
+            headers={"request_id": row.request_id, **headers},
+        )
+    return Envelope(message_id=str(row.message_id), routing_key=row.queue, body=to_message(row).encode())
+
+
 def to_message(row: OutboxMessage) -> Message[Any]:
     """The Dramatiq message of an outbox row."""
+    args, kwargs = arguments_of(row.payload)
     return Message(
         queue_name=row.queue,
         actor_name=row.actor,
-        args=(),
-        kwargs=row.payload,
+        args=args,
+        kwargs=kwargs,
         options={**row.options, "request_id": row.request_id},
         message_id=str(row.message_id),
         message_timestamp=int(time.time() * 1000),

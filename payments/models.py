@@ -58,6 +58,11 @@ class Payment(models.Model):
     held_since = models.DateTimeField(
         null=True, blank=True, help_text="Its gateway is paused or its breaker open; released when calls flow again."
     )
+    look_up_first = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="It was sent back by people: what the gateway knows of its key is asked before anything is charged.",
+    )
     charge_before = models.DateTimeField(
         null=True, blank=True, help_text="No charge is begun from then on: its payer would be surprised."
     )

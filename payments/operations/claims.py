@@ -75,7 +75,7 @@ def claim_payment(payment_id: UUID) -> Claim | None:
         return None
     if payment.lease_expires_at is not None:
         abandon_open_attempts(payment, now=now)
-        if payment.status == Status.PROCESSING:
+        if payment.status == Status.PROCESSING and not payment.look_up_first:
             transitions.move(payment, Status.UNKNOWN, now=now, error_code="outcome_unknown", error_detail="")
     if kind == AttemptKind.CHARGE and is_too_old(payment, now=now):
         schedule.expire(payment, now=now)
@@ -92,17 +92,18 @@ def claim_payment(payment_id: UUID) -> Claim | None:
 def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
     """What the gateway is to be asked about a locked payment now, if anything.
 
-    An expired lease means that a call may have been made: look first, never send again.
+    An expired lease means that a call may have been made: look first, never send again. So does a replay.
     """
+    charge = AttemptKind.LOOKUP if payment.look_up_first else AttemptKind.CHARGE
     if payment.status == Status.PENDING:
-        return AttemptKind.CHARGE
+        return charge
     if payment.status not in {Status.PROCESSING, Status.UNKNOWN}:
         return None
     if payment.lease_expires_at is not None:
         return AttemptKind.LOOKUP if payment.lease_expires_at <= now else None
     if payment.next_attempt_at is None or payment.next_attempt_at > now:
         return None
-    return AttemptKind.CHARGE if payment.status == Status.PROCESSING else AttemptKind.LOOKUP
+    return charge if payment.status == Status.PROCESSING else AttemptKind.LOOKUP
 
 
 def is_too_old(payment: Payment, *, now: datetime) -> bool:
@@ -126,7 +127,7 @@ def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at
         "held_since": None,
     }
     if kind == AttemptKind.CHARGE:
-        changes["charge_attempts"] = payment.charge_attempts + 1
+        changes |= {"charge_attempts": payment.charge_attempts + 1, "look_up_first": False}
     if payment.status == Status.PENDING:
         transitions.move(payment, Status.PROCESSING, now=now, **changes)
     else:

@@ -13,7 +13,7 @@ from django.conf import settings
 from messaging import dead_letters, outbox
 from payments import transitions
 from payments.gateways import registry
-from payments.gateways.base import Unavailable
+from payments.gateways.base import OutcomeUnknown, Unavailable
 from payments.models import Payment
 from payments.states import AttemptKind, Outcome, Status
 
@@ -70,13 +70,14 @@ def stretch() -> float:
     return 1 + random.random()  # noqa: S311  # no secret
 
 
-def retry_or_give_up(payment: Payment, answer: Unavailable, *, now: datetime) -> None:
-    """Nothing was taken. Try again with the same key, or fail with a dead letter when all retries are used."""
+def retry_or_give_up(payment: Payment, answer: Unavailable | OutcomeUnknown, *, now: datetime) -> None:
+    """Nothing was taken by this call. Try again with the same key, or fail with a dead letter when all retries are used."""
     delays = registry.get(payment.gateway).retry_delays
     if payment.retries >= len(delays):
         give_up(payment, code="retries_exhausted", detail=answer.detail, now=now)
         return
-    delay = max(delays[payment.retries] * stretch(), answer.retry_after or 0)
+    asked_for = answer.retry_after if isinstance(answer, Unavailable) else None
+    delay = max(delays[payment.retries] * stretch(), asked_for or 0)
     take_up(
         payment,
         at=now + timedelta(seconds=delay),
@@ -122,16 +123,16 @@ def give_up(payment: Payment, *, code: str, detail: str, now: datetime) -> None:
 
 
 def may_have_arrived(payment: Payment) -> bool:
-    """Whether any charge under the payment's key got another answer than "not taken"."""
+    """Whether any charge under the payment's key got another answer than "not taken" or "no"."""
     charges = payment.attempts.filter(kind=AttemptKind.CHARGE, gateway_key=payment.gateway_key)
-    return charges.exclude(outcome=Outcome.UNAVAILABLE).exists()
+    return charges.exclude(outcome__in=[Outcome.UNAVAILABLE, Outcome.DECLINED]).exists()
 
 
 def look_up_later(payment: Payment, *, detail: str, now: datetime) -> None:
     """The outcome is unknown, or still is: ask again on the schedule, and at its end ask people."""
     error = {"error_code": "outcome_unknown", "error_detail": detail}
     if payment.status == Status.PROCESSING:
-        transitions.move(payment, Status.UNKNOWN, now=now, **error)
+        transitions.move(payment, Status.UNKNOWN, now=now, look_up_first=False, **error)
     if payment.lookups < len(LOOKUP_DELAYS):
         at = now + LOOKUP_DELAYS[payment.lookups]
         take_up(payment, at=at, now=now, lookups=payment.lookups + 1, **error)

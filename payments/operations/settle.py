@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Max, Min
 
 from messaging.failpoints import failpoint
+from payments import transitions
 from payments.gateways.base import (
     Approved,
     ChargeAnswer,
@@ -47,6 +48,8 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
         return None
     if isinstance(answer, NotFound):
         return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
+    if isinstance(answer, Declined) and payment.look_up_first:
+        return charge_anew(payment, now=now, asked_at=asked_at)
     follow(payment, claim, answer, now=now)
     return None
 
@@ -61,6 +64,8 @@ def follow(payment: Payment, claim: Claim, answer: ChargeAnswer, *, now: datetim
         case Unavailable() | OutcomeUnknown() if tells_of_the_gateway_only(claim, answer):
             next_probe = now + timedelta(seconds=claim.gateway.breaker.open_for)
             schedule.hold(payment, code="gateway_unavailable", until=next_probe, now=now)
+        case Unavailable() | OutcomeUnknown() if payment.look_up_first:
+            schedule.retry_or_give_up(payment, answer, now=now)
         case Unavailable() if payment.status == Status.PROCESSING:
             schedule.retry_or_give_up(payment, answer, now=now)
         case Unavailable() | OutcomeUnknown():
@@ -92,6 +97,15 @@ def tells_of_the_gateway_only(claim: Claim, answer: Unavailable | OutcomeUnknown
     return claim.probe and (claim.kind == AttemptKind.LOOKUP or isinstance(answer, Unavailable))
 
 
+def charge_anew(payment: Payment, *, now: datetime, asked_at: float) -> Claim | None:
+    """A replayed payment was declined under its key, for ever: people want it tried again, so under the next one."""
+    if is_too_old(payment, now=now):
+        schedule.expire(payment, now=now)
+        return None
+    transitions.stay(payment, key_number=payment.key_number + 1)
+    return open_attempt(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
+
+
 def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_at: float) -> Claim | None:
     """The gateway knew no charge under this key: send again, if it was asked after the grace period.
 
@@ -110,6 +124,7 @@ def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_a
         schedule.take_up(payment, at=max(believable_at, now), now=now)
         return None
     if now + claim.gateway.lease >= window_ends or is_too_old(payment, now=now):
-        schedule.look_up_later(payment, detail="not found at the gateway, and too late to send again", now=now)
+        detail = "not found at the gateway, and too late to send again"
+        schedule.give_up(payment, code="expired", detail=detail, now=now)
         return None
     return open_attempt(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)

@@ -7,7 +7,8 @@ import pika
 import pytest
 from dramatiq import Message
 
-from messaging.broker import DELIVERY_LIMIT, QuorumBroker, StampingConsumer, connection_parameters, queue_arguments
+from messaging.broker import QuorumBroker, StampingConsumer, connection_parameters
+from messaging.topology import DELIVERY_LIMIT, queue_arguments
 
 
 def test_dead_lettering_never_falls_back_to_at_most_once():

@@ -1,12 +1,16 @@
-"""`manage.py relay`: moves the outbox to RabbitMQ and rescues what got stuck."""
+"""`manage.py relay`: moves the outbox to RabbitMQ, rescues what got stuck, and collects what RabbitMQ gave up."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import dramatiq
 import structlog
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
+from messaging import collector, topology
 from messaging.process import STOP_TIMEOUT, start_worker, stop_on_signals
 from messaging.publisher import InProcessPublisher, RabbitPublisher
 from messaging.relay import Relay
@@ -24,10 +28,38 @@ class Command(BaseCommand):
         stopping = stop_on_signals()
         url = settings.ENV.rabbitmq_url
         if url:
-            publisher = RabbitPublisher(url, dramatiq.get_broker().get_declared_queues())
-            Relay(publisher).run(stopping)
+            with collecting(url, stopping):
+                Relay(RabbitPublisher(url, topology.work_queues(), exchange=settings.EVENTS_EXCHANGE)).run(stopping)
             return
         log.warning("in_process_broker", hint="Set RABBITMQ_URL to use RabbitMQ.")
         worker = start_worker(threads=settings.WORKER_THREADS)
         Relay(InProcessPublisher()).run(stopping)
         worker.stop(timeout=STOP_TIMEOUT)
+
+
+@contextmanager
+def collecting(url: str, stopping: Event) -> Iterator[None]:
+    """Empty the dead-letter queues beside the relay, in a thread of its own.
+
+    Raises:
+        CommandError: the thread died of a defect; the relay was stopped with it.
+    """
+    defects: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            collector.make(url).run(stopping)
+        except Exception as defect:
+            log.exception("collector_died")
+            defects.append(defect)
+            stopping.set()
+
+    thread = Thread(target=run, name="collector")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    if defects:
+        raise CommandError("The collector of dead letters has died; start the relay again.") from defects[0]

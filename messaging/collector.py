@@ -1,0 +1,99 @@
+"""What RabbitMQ itself gave up becomes rows: undecodable bodies, and whatever a worker rejected or died of.
+
+Every work queue has a dead-letter queue. Nobody looks into those, and a wiped broker forgets them: so they are
+emptied into the table all the time, in the relay process.
+"""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils import timezone
+from dramatiq import DecodeError, Message
+
+from messaging import dead_letters, topology
+from messaging.consumer import Consumer, Delivery
+from messaging.payloads import payload_of
+
+#: Why RabbitMQ gave a message up -> our cause, and plain words.
+REASONS: Final = {
+    "delivery_limit": (
+        "delivery_limit",
+        "It was handed out again and again and never acknowledged: it may kill its process each time.",
+    ),
+    "rejected": ("rejected", "A worker rejected it and could not store why; its log says more."),
+}
+UNDECODABLE: Final = ("undecodable", "It is no message of ours: its body cannot be read.")
+OTHER: Final = ("given_up", "RabbitMQ gave it up")
+#: Makes ids of what has none that could be trusted: the same bytes in the same queue are the same letter.
+NAMESPACE: Final = uuid.UUID("5d0a7a35-6f4c-4b7c-9f43-0f6d4a3d9b11")
+
+
+def make(url: str) -> Consumer:
+    """The consumer of all dead-letter queues."""
+    queues = topology.work_queues()
+    read = [topology.dead_letter_queue(queue) for queue in queues]
+    return Consumer(url=url, name="collector", declare=queues, read=read, handle=collect)
+
+
+def collect(delivery: Delivery) -> None:
+    """Make one dead message a row; one that has its row already changes nothing."""
+    queues = {topology.dead_letter_queue(queue): queue for queue in topology.work_queues()}
+    queue, now = queues[delivery.queue], timezone.now()
+    reason, times = death_of(delivery.headers)
+    cause, detail = REASONS.get(reason, (OTHER[0], f"{OTHER[1]}: {reason or 'it does not say why'}."))
+    foreign = queue == settings.INTAKE_QUEUE
+    message = None if foreign else decode(delivery.body)
+    if message is None:
+        cause, detail = (cause, detail) if foreign else UNDECODABLE
+        dead_letters.record(
+            message_id=derived_id(delivery, queue),
+            queue=queue,
+            body=delivery.body,
+            cause=cause,
+            detail=detail,
+            attempts=times,
+            first_failed_at=now,
+            now=now,
+        )
+        return
+    payload = payload_of(message)
+    dead_letters.record(
+        message_id=message.message_id,
+        queue=queue,
+        actor=message.actor_name,
+        payload=payload,
+        cause=cause,
+        detail=detail,
+        attempts=times,
+        subject=dead_letters.subject_of(message.actor_name, payload),
+        request_id=str(message.options.get("request_id", "")),
+        replay_of=message.options.get("replay_of"),
+        first_failed_at=now,
+        now=now,
+    )
+
+
+def decode(body: bytes) -> Message[Any] | None:
+    """The Dramatiq message in a body, if there is one whose fields are of the right types and can be stored."""
+    try:
+        message: Message[Any] = Message.decode(body)
+        uuid.UUID(message.message_id)
+    except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None
+    sound = isinstance(message.actor_name, str) and isinstance(message.kwargs, dict) and b"\\u0000" not in body
+    return message if sound and isinstance(message.options, dict) else None
+
+
+def derived_id(delivery: Delivery, queue: str) -> uuid.UUID:
+    """An id for a message from a stranger: what it says of itself may be missing, or the same for all."""
+    return uuid.uuid5(NAMESPACE, f"{queue} {delivery.message_id} {delivery.body.hex()}")
+
+
+def death_of(headers: Mapping[str, Any]) -> tuple[str, int]:
+    """Why RabbitMQ gave the message up, and how often that has happened."""
+    deaths = headers.get("x-death")
+    if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
+        return "", 1
+    return str(deaths[0].get("reason", "")), int(deaths[0].get("count", 1))

@@ -1,0 +1,24 @@
+"""A message's arguments as a row keeps them. Ours are all named; what comes by position stands under `*`."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+BY_POSITION: Final = "*"
+
+
+class Arguments(Protocol):
+    """What a message and its proxy have in common."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def payload_of(message: Arguments) -> dict[str, Any]:
+    """The arguments in one document."""
+    return {**message.kwargs, BY_POSITION: list(message.args)} if message.args else dict(message.kwargs)
+
+
+def arguments_of(payload: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments out of the document: by position, and by name."""
+    named = dict(payload)
+    return tuple(named.pop(BY_POSITION, ())), named

@@ -1,0 +1,66 @@
+"""What must exist on RabbitMQ, in one place: who publishes or consumes declares it, `doctor` compares, operators load it.
+
+- Work queues are quorum queues. Whatever they give up goes to a dead-letter queue of their own, at least once, and
+  from there the collector makes it a row.
+- One topic exchange tells other systems what happened; they bind queues of their own to it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.conf import settings
+from dramatiq.common import xq_name
+
+#: How often one message may be handed out before RabbitMQ declares it poisonous. Every graceful stop of a
+#: worker counts for each message it had prefetched, so this must outlast a day of deployments; a message
+#: that kills its worker each time still ends within minutes.
+DELIVERY_LIMIT: Final = 100
+EXCHANGE_TYPE: Final = "topic"
+
+
+def work_queues() -> list[str]:
+    """The queues that processes of ours read: those of the actors, and that of the messages from outside."""
+    return sorted({queue for queue, _ in settings.MESSAGE_ROUTES.values()} | {settings.INTAKE_QUEUE})
+
+
+def dead_letter_queue(queue: str) -> str:
+    """Where a work queue's dead letters go, until the collector has taken them."""
+    return str(xq_name(queue))
+
+
+def queue_arguments(queue: str) -> dict[str, Any]:
+    """The arguments of a work queue. RabbitMQ refuses (406) to declare a queue again with others.
+
+    At-least-once dead-lettering needs `reject-publish`; with any other overflow it silently falls back to
+    at-most-once. https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
+    """
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead_letter_queue(queue),
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+
+
+def dead_letter_queue_arguments() -> dict[str, Any]:
+    """The arguments of a dead-letter queue: nothing in it expires, and nothing pushes anything out."""
+    return {"x-queue-type": "quorum"}
+
+
+def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Every queue to declare, with its arguments: each work queue after its dead-letter queue."""
+    found: dict[str, dict[str, Any]] = {}
+    for queue in sorted(queues):
+        found[dead_letter_queue(queue)] = dead_letter_queue_arguments()
+        found[queue] = queue_arguments(queue)
+    return found
+
+
+def explain(reason: object) -> str:
+    """RabbitMQ's own words, and for changed declarations the mend."""
+    text = str(reason) or repr(reason)
+    if "PRECONDITION_FAILED" in text or "inequivalent arg" in text:
+        text += " -- It exists with other arguments: let it run empty, delete it, and it is declared anew."
+    return text[:500]

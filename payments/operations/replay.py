@@ -1,0 +1,93 @@
+"""Back from the dead: a failed payment is tried again because people say so.
+
+What the gateway knows of its key is asked first, always: a charge may have arrived after all. So the payment goes
+back to `pending` with `look_up_first`, and the claim asks before it charges.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from messaging.resolutions import Judgement, Verdict
+from payments import transitions
+from payments.gateways import registry
+from payments.models import Payment
+from payments.operations.accept import breaks_order_rule
+from payments.operations.claims import lock_payment
+from payments.states import Status
+
+log = structlog.get_logger(__name__)
+
+#: Failures that a replay may mend. A decline is the gateway's answer, and a late success has been paid.
+REPLAYABLE = frozenset({"retries_exhausted", "expired"})
+UNDER_WAY = "its order has another payment under way"
+PAID_OTHERWISE = "its order has been paid by another payment"
+IN_HAND = "somebody has it in hand this very moment; try again"
+
+
+def send_back(*, payment_id: UUID) -> Judgement:
+    """Make a payment ready for the message of its dead letter, in the transaction that sends that out.
+
+    A failed one becomes `pending`. One that is in work stays as it is: its message only has it taken up now.
+    """
+    assert transaction.get_connection().in_atomic_block, "a payment goes back in the transaction of its message"
+    # Not waiting for the lock: whoever holds it may be about to write to the dead letter that our caller holds.
+    found = lock_payment(payment_id, skip_locked=True)
+    if found is None:
+        return Judgement(Verdict.BLOCKED, IN_HAND)
+    payment, now, _ = found
+    judgement = judge(payment)
+    if judgement.verdict != Verdict.GOES or payment.status != Status.FAILED:
+        return judgement
+    try:
+        with transaction.atomic():
+            revive(payment, now=now)
+    except IntegrityError as error:
+        if not breaks_order_rule(error):
+            raise
+        return judge_holder(payment)
+    return judgement
+
+
+def judge(payment: Payment) -> Judgement:
+    """Whether the message of a payment's dead letter may go out again, but for what its order says."""
+    if payment.amount_captured or payment.status in {Status.SUCCEEDED, Status.CANCELED}:
+        late = ", and was paid late" if payment.status != Status.SUCCEEDED and payment.amount_captured else ""
+        return Judgement(Verdict.SETTLED, f"the payment is {payment.status}{late}")
+    if payment.status == Status.FAILED and payment.error_code not in REPLAYABLE:
+        return Judgement(Verdict.SETTLED, f"the payment has failed otherwise since: {payment.error_code}")
+    if payment.status == Status.FAILED:
+        return Judgement(Verdict.GOES, "", payment.amount, payment.currency)
+    return Judgement(Verdict.GOES, "the payment is still in work and is taken up now")
+
+
+def judge_holder(payment: Payment) -> Judgement:
+    """Why a payment's order keeps it from going back."""
+    others = Payment.objects.filter(merchant=payment.merchant_id, mode=payment.mode, order_id=payment.order_id)
+    paid = others.filter(holds_order=True, amount_captured__gt=0).exists()
+    return Judgement(Verdict.SETTLED, PAID_OTHERWISE) if paid else Judgement(Verdict.BLOCKED, UNDER_WAY)
+
+
+def revive(payment: Payment, *, now: datetime) -> None:
+    """Back to `pending`, with all its retries before it. The gateway key stays until the gateway was asked about it."""
+    gateway = registry.get(payment.gateway)
+    transitions.move(
+        payment,
+        Status.PENDING,
+        now=now,
+        holds_order=True,
+        look_up_first=payment.fence > 0,
+        retries=0,
+        lookups=0,
+        revivals=0,
+        finished_at=None,
+        revive_at=now + timedelta(seconds=settings.REVIVE_AFTER),
+        charge_before=now + gateway.max_age,
+        error_code="",
+        decline_code="",
+        error_detail="",
+    )
+    log.info("payment_replayed", payment_id=str(payment.pk))

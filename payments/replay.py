@@ -1,0 +1,93 @@
+"""What dead letters need to know of payments: which may go back, and which are settled. For the setting
+`DEAD_LETTER_OWNERS`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Exists, OuterRef, Q
+
+from messaging.resolutions import Judgement, Verdict
+from payments.models import Payment
+from payments.operations import replay
+from payments.operations.replay import PAID_OTHERWISE, UNDER_WAY
+from payments.states import Status
+
+NO_SUCH_PAYMENT: Final = Judgement(Verdict.BLOCKED, "there is no such payment")
+
+#: An open letter whose payment has gone its way since, by the rescue or by the gateway's own word, needs nobody.
+SUPERSEDE: Final = """
+    UPDATE messaging_deadletter AS letter
+    SET state = 'superseded', resolved_at = statement_timestamp(), note = 'the payment is ' || payment.status
+    FROM payments_payment AS payment
+    WHERE letter.state = 'open' AND letter.subject = 'payment:' || payment.id
+        AND (payment.status IN ('succeeded', 'canceled') OR payment.amount_captured > 0
+             OR (payment.status = 'failed' AND payment.error_code <> ALL(%s)))
+"""
+
+
+class Payments:
+    """The owner of letters about payments."""
+
+    def judge(self, ids: Sequence[str]) -> Mapping[str, Judgement]:
+        """What a replay would do, for each payment; one query."""
+        payments = {str(payment.pk): payment for payment in with_holders(valid(ids))}
+        return {id_: judge(payments[id_]) if id_ in payments else NO_SUCH_PAYMENT for id_ in ids}
+
+    def send_back(self, id_: str, *, now: datetime) -> Judgement:
+        """Make the payment ready for its message; the time is the database's."""
+        if not (known := valid([id_])) or not Payment.objects.filter(pk=known[0]).exists():
+            return NO_SUCH_PAYMENT
+        return replay.send_back(payment_id=known[0])
+
+
+OWNER: Final = Payments()
+
+
+def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
+    """The payments, each knowing whether another payment of its order lives (`taken`) or has been paid (`paid`)."""
+    others = Payment.objects.filter(
+        ~Q(pk=OuterRef("pk")),
+        ~Q(order_id=""),
+        merchant=OuterRef("merchant"),
+        mode=OuterRef("mode"),
+        order_id=OuterRef("order_id"),
+        holds_order=True,
+    )
+    return list(
+        Payment.objects.filter(pk__in=ids).annotate(
+            taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0))
+        )
+    )
+
+
+def judge(payment: Payment) -> Judgement:
+    """The judgement on one of `with_holders`."""
+    judgement = replay.judge(payment)
+    if judgement.verdict != Verdict.GOES or payment.status != Status.FAILED:
+        return judgement
+    if payment.paid:  # type: ignore[attr-defined]  # annotated
+        return Judgement(Verdict.SETTLED, PAID_OTHERWISE)
+    if payment.taken:  # type: ignore[attr-defined]
+        return Judgement(Verdict.BLOCKED, UNDER_WAY)
+    return judgement
+
+
+def valid(ids: Sequence[str]) -> list[UUID]:
+    """Those that are ids at all."""
+    found = []
+    for id_ in ids:
+        try:
+            found.append(UUID(id_))
+        except ValueError:
+            continue
+    return found
+
+
+def supersede_settled() -> int:
+    """Close the open letters whose payments are settled; returns how many. Runs in the relay process."""
+    with connection.cursor() as cursor:
+        cursor.execute(SUPERSEDE, [sorted(replay.REPLAYABLE)])
+        return int(cursor.rowcount)
