@@ -44,6 +44,8 @@ def health(_request: HttpRequest) -> JsonResponse:
         if settings.ENV.rabbitmq_url:
             parts["rabbitmq"] = rabbitmq()
             parts["worker"] = process("worker")
+            if heartbeats.is_known("intake"):
+                parts["intake"] = process("intake")
         else:
             parts["worker"] = relay  # the relay process hosts the workers
         parts |= gateways()
