@@ -65,17 +65,19 @@ class Consumer:
     trouble: str = ""
 
     def run(self, stopping: Event) -> None:
-        """Read until `stopping` is set, connecting again after every trouble."""
+        """Read until `stopping` is set, connecting again after every trouble. A defect of the handler's ends it."""
         pulse = heartbeats.Pulse(self.name)
-        while not stopping.is_set():
-            try:
-                self.read_on(stopping, pulse)
-            except (pika.exceptions.AMQPError, OSError) as error:
-                self.note(f"RabbitMQ: {topology.explain(error)}")
-                pulse.beat(note=self.trouble)
-                stopping.wait(TROUBLE_INTERVAL)
-        pulse.stop()
-        connection.close()
+        try:
+            while not stopping.is_set():
+                try:
+                    self.read_on(stopping, pulse)
+                except (pika.exceptions.AMQPError, OSError) as error:
+                    self.note(f"RabbitMQ: {topology.explain(error)}")
+                    pulse.beat(note=self.trouble)
+                    stopping.wait(TROUBLE_INTERVAL)
+            pulse.stop()
+        finally:
+            connection.close()
 
     def read_on(self, stopping: Event, pulse: heartbeats.Pulse) -> None:
         """Read over one connection. What is not acknowledged when it ends is delivered again."""
