@@ -397,7 +397,7 @@ def test_no_value_of_a_message_is_told_in_a_letter_or_a_log(name, shape, capsys,
 @pytest.mark.parametrize("value", ["SEC", "SECRET", "SECRET-9"])
 def test_no_short_value_is_told_either(value):
     for name in FIELDS:
-        receive(**{"key": value + " "} if name == "idempotency_key" else {"amount": "x", name: value})
+        receive(**{"key": f"{value}!"} if name == "idempotency_key" else {"amount": "x", name: value})
     details = list(DeadLetter.objects.values_list("detail", flat=True))
     assert len(details) == len(FIELDS)
     assert value not in "".join(details)

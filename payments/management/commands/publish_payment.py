@@ -21,6 +21,8 @@ from messaging.publisher import BrokerUnavailable, Publisher, RabbitPublisher
 BATCH: Final = 500
 #: How often a batch goes out until all of it is confirmed. Some of it may arrive twice, which intake bears.
 TRIES: Final = 3
+#: Wait (s) before the next try while RabbitMQ is away.
+PAUSE: Final = 1.0
 #: Options that become fields of the message under the same name.
 FIELDS: Final = ("amount", "currency", "order_id", "user_id", "merchant", "mode", "payment_method")
 DEFAULT_AMOUNT: Final = "10.00"
@@ -147,7 +149,7 @@ def publish_batch(publisher: Publisher, batch: list[Envelope]) -> list[Envelope]
             confirmed = publisher.publish(batch).confirmed
         except BrokerUnavailable as error:
             trouble = error
-            publisher.pump(1.0)
+            publisher.pump(PAUSE)
             continue
         batch, trouble = [message for message in batch if message.message_id not in confirmed], None
         if not batch:
