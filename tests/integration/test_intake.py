@@ -400,6 +400,16 @@ def test_no_value_of_a_message_is_told_in_a_letter_or_a_log(name, shape, capsys,
     assert CANARY not in "".join([*letters, told.out, told.err, caplog.text])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [CANARY, f'{{"{CANARY}', f'{{"a": "\\{CANARY}"}}', f'{{"a": 1{CANARY}}}', f'{{"{CANARY}": 1, "{CANARY}": 2}}'],
+)
+def test_nothing_of_a_body_that_cannot_be_read_is_told(body):
+    receive(body.encode())
+    letter = the_letter("not_json")
+    assert CANARY not in letter.detail + letter.traceback
+
+
 @pytest.mark.parametrize("value", ["SEC", "SECRET", "SECRET-9"])
 def test_no_short_value_is_told_either(value):
     for name in FIELDS:
