@@ -133,6 +133,8 @@ MESSAGE_ROUTES = {
 }
 #: What dead letters may be about -> who judges whether they may go back, and makes it ready.
 DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER"}
+#: How long (seconds) a dead letter is kept once it is resolved; until then it is kept for ever.
+DEAD_LETTERS_KEPT_FOR = ENV.dead_letters_kept_for
 #: Where other services may publish payments to make, for `manage.py intake`.
 INTAKE_QUEUE = "payment_initiation"
 #: Where other services may listen to what happens: a topic exchange, the routing key is the event's type.

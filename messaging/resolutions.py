@@ -5,6 +5,7 @@ letter that dies again meanwhile is not replayed for ever. It is worked off in c
 interruption loses nothing, and two workers, two tabs or two clicks resolve a letter once.
 """
 
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -141,7 +142,8 @@ class Preview:
 
 def preview(selection: Selection) -> Preview:
     """What a replay would do, without doing anything."""
-    made, tallies, counted = Preview(), {}, set()
+    made, counted = Preview(), set()
+    tallies: dict[tuple[str, str, str], Tally] = {}
     for letters in in_chunks(selection.letters()):
         judgements = judge(letters)
         for letter in letters:
@@ -265,6 +267,16 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
     return resolution
 
 
+def work_off_all(resolution_id: int) -> Iterator[Resolution]:
+    """Resolve chunk after chunk, no faster than the resolution's rate; yields it after each."""
+    while (resolution := work_off(resolution_id)) is not None:
+        yield resolution
+        if resolution.state != Resolution.State.RUNNING:
+            return
+        if resolution.rate:
+            time.sleep(min(CHUNK, resolution.rate) / resolution.rate)
+
+
 def resolve_one(letter: DeadLetter, resolution: Resolution, *, now: datetime) -> str:
     """Resolve one locked letter; returns which of the resolution's counts it belongs to."""
     if resolution.action == Resolution.Action.DISCARD:
@@ -347,7 +359,7 @@ def rescue() -> int:
     return len(found)
 
 
-def causes() -> QuerySet[DeadLetter, dict[str, Any]]:
+def causes() -> QuerySet[DeadLetter, Any]:
     """The open letters, counted by cause, the most frequent first."""
     open_ = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     grouped = open_.values("cause", "actor", "queue").annotate(count=Count("pk"))

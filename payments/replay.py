@@ -1,5 +1,4 @@
-"""What dead letters need to know of payments: which may go back, and which are settled. For the setting
-`DEAD_LETTER_OWNERS`."""
+"""What dead letters need to know of payments, for the setting `DEAD_LETTER_OWNERS`: which may go back."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
