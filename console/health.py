@@ -65,7 +65,7 @@ def database() -> dict[str, Any]:
 
 
 def process(name: str, *, command: str = "") -> dict[str, Any]:
-    """Whether at least one instance of a process has shown itself lately; `command` runs it, if not that of its name."""
+    """Whether an instance of a process has shown itself lately; `command` runs it, if not the one of its name."""
     beat = heartbeats.latest(name)
     if beat is None:
         mend = f"start `manage.py {command or name}`"
