@@ -18,6 +18,7 @@ from messaging.models import DeadLetter, OutboxMessage
 from payments.models import GatewayCircuit, IdempotencyKey, Payment
 from tests.chaos.gateway_process import GatewayProcess
 from tests.chaos.victim import EXIT_STATUS, SESSION_LOCK
+from tests.outbox import announcements, work
 from tests.system import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -185,7 +186,7 @@ class Stage:
     def assert_the_message_is_somewhere(self, payment_id: str) -> None:
         """Before anybody rescues anything: what has left the outbox is in the queue."""
         in_queue = self.queue.take_all()
-        assert OutboxMessage.objects.exists() or payment_id in in_queue, "neither in the outbox nor in RabbitMQ"
+        assert work().exists() or payment_id in in_queue, "neither in the outbox nor in RabbitMQ"
 
     def judge(self, payment: Payment, scene: Scene, *, crashed: bool) -> None:
         """The invariants, with the gateway's journal as the witness."""
@@ -238,7 +239,9 @@ def assert_nothing_is_half_done(key: str, *, untouched: bool) -> None:
     payments = list(Payment.objects.filter(order_id=key))
     assert len(payments) == IdempotencyKey.objects.filter(key=key).count() <= 1
     if untouched:
-        assert len(payments) == OutboxMessage.objects.count(), "a payment without its message, or the other way round"
+        assert len(payments) == work().count(), "a payment without its message, or the other way round"
+        announced = sum(payment.events.count() for payment in payments)
+        assert announced == announcements().count(), "an event that is not announced, or the other way round"
     for payment in payments:
         events = payment.events.order_by("version")
         assert [event.version for event in events] == list(range(1, payment.version + 1))

@@ -186,7 +186,8 @@ class Recorder:
         self.ids: list[str] = []
 
     def publish(self, messages):
-        self.ids += [payment_id for message in messages for payment_id in message.kwargs["ids"]]
+        due = [dramatiq.Message.decode(message.body) for message in messages if not message.exchange]
+        self.ids += [payment_id for message in due for payment_id in message.kwargs["ids"]]
         return Published(confirmed={message.message_id for message in messages})
 
 
@@ -224,10 +225,11 @@ class Work:
         rescue.run_once()
 
     def relay(self) -> None:
-        publisher = RabbitPublisher(settings.DRAMATIQ_BROKER["OPTIONS"]["url"], [self.command["queue"]])
+        url, exchange = settings.DRAMATIQ_BROKER["OPTIONS"]["url"], settings.EVENTS_EXCHANGE
+        publisher = RabbitPublisher(url, [self.command["queue"]], exchange=exchange)
         publisher.ensure_connected()
         with self.steps.counted(counting=False):
-            OutboxMessage.objects.update(queue=self.command["queue"])
+            OutboxMessage.objects.filter(exchange="").update(queue=self.command["queue"])
         relay.run_once(publisher)
 
     def relay_in_process(self) -> None:
