@@ -33,6 +33,9 @@ RELAY = "tests/integration/test_relay.py::"
 MODEL = "tests/chaos/test_model.py::"
 BREAKER = "tests/integration/test_breaker.py::"
 INBOX = "tests/integration/test_inbox.py::"
+REPLAY = "tests/integration/test_replay.py::"
+RESOLUTIONS = "tests/integration/test_resolutions.py::"
+DEAD_LETTERS = "tests/integration/test_dead_letters.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -377,6 +380,62 @@ GUARDS = [
         "            message.fail()\n",
         "",
         "tests/integration/test_escapes.py::test_a_message_is_not_acknowledged_when_its_escape_cannot_be_stored",
+    ),
+    guard(
+        "a replay asks before it charges",
+        "payments/operations/replay.py",
+        "look_up_first=payment.fence > 0,",
+        "look_up_first=False,",
+        REPLAY + "test_a_replay_never_charges_before_the_gateway_was_asked_about_the_key",
+    ),
+    guard(
+        "what was declined is never asked for under the same key",
+        "payments/operations/settle.py",
+        "transitions.stay(payment, key_number=payment.key_number + 1)",
+        "pass",
+        REPLAY + "test_what_the_gateway_has_declined_is_charged_under_the_next_key",
+    ),
+    guard(
+        "what was paid late is settled and not replayed",
+        "payments/operations/replay.py",
+        "if payment.amount_captured or payment.status in",
+        "if payment.status in",
+        REPLAY + "test_a_payment_that_was_paid_late_is_settled_and_not_charged_again",
+    ),
+    guard(
+        "a death has one row: its message id",
+        "messaging/dead_letters.py",
+        "if DeadLetter.objects.filter(message_id=message_id).exists():",
+        "if False:",
+        DEAD_LETTERS + "test_an_old_copy_of_a_message_reopens_no_letter_and_touches_no_other",
+    ),
+    guard(
+        "a letter is in one running resolution's hand",
+        "messaging/resolutions.py",
+        "chosen = selection.letters().filter(free)",
+        "chosen = selection.letters()",
+        RESOLUTIONS + "test_what_another_running_resolution_has_in_hand_is_left_to_it",
+    ),
+    guard(
+        "one worker at a time is at a resolution: its lock",
+        "messaging/resolutions.py",
+        "resolution = running.select_for_update(no_key=True, skip_locked=True).first()",
+        "resolution = running.first()",
+        RESOLUTIONS + "test_two_workers_at_one_resolution_take_no_letter_twice",
+    ),
+    guard(
+        "only a whole body is replayed",
+        "messaging/resolutions.py",
+        "return letter.body_size > dead_letters.MOST_KEPT",
+        "return False",
+        RESOLUTIONS + "test_half_a_body_is_never_sent",
+    ),
+    guard(
+        "a stranger's message never becomes a call of an actor",
+        "messaging/collector.py",
+        "message = None if foreign else decode(delivery.body)",
+        "message = decode(delivery.body)",
+        DEAD_LETTERS + "test_a_stranger_cannot_have_an_actor_called_by_way_of_a_replay",
     ),
 ]
 
