@@ -16,6 +16,8 @@ from dramatiq.common import xq_name
 #: that kills its worker each time still ends within minutes.
 DELIVERY_LIMIT: Final = 100
 EXCHANGE_TYPE: Final = "topic"
+#: Where it all lives in `definitions`: the virtual host that every RabbitMQ has.
+VIRTUAL_HOST: Final = "/"
 
 
 def work_queues() -> list[str]:
@@ -58,9 +60,30 @@ def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def definitions() -> dict[str, Any]:
+    """All of it, as RabbitMQ's own tools load it, for operators whose users may declare nothing. No users, no secrets.
+
+    https://www.rabbitmq.com/docs/definitions
+    """
+    lasting = {"vhost": VIRTUAL_HOST, "durable": True, "auto_delete": False}
+    declared = declarations(work_queues())
+    exchange = {"name": settings.EVENTS_EXCHANGE, "type": EXCHANGE_TYPE, "internal": False, "arguments": {}}
+    return {
+        "vhosts": [{"name": VIRTUAL_HOST}],
+        "queues": [{"name": name, **lasting, "arguments": arguments} for name, arguments in declared.items()],
+        "exchanges": [{**exchange, **lasting}],
+        "bindings": [],
+    }
+
+
+def is_changed_declaration(reason: object) -> bool:
+    """Whether RabbitMQ refuses to declare something because it exists with other properties."""
+    return "PRECONDITION_FAILED" in str(reason) or "inequivalent arg" in str(reason)
+
+
 def explain(reason: object) -> str:
     """RabbitMQ's own words, and for changed declarations the mend."""
     text = str(reason) or repr(reason)
-    if "PRECONDITION_FAILED" in text or "inequivalent arg" in text:
-        text += " -- It exists with other arguments: let it run empty, delete it, and it is declared anew."
+    if is_changed_declaration(text):
+        text += " -- See `manage.py doctor`: let it run empty, delete it, and it is declared anew."
     return text[:500]

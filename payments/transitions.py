@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from messaging import outbox
+from messaging.failpoints import failpoint
 from payments import cloud_events
 from payments.events import SNAPSHOT_SCHEMA, EventType, entered
 from payments.models import Payment, PaymentEvent
@@ -91,3 +92,4 @@ def write_event(payment: Payment, event_type: EventType) -> None:
         content_type=cloud_events.CONTENT_TYPE,
         request_id=payment.request_id,
     )
+    failpoint("event.written")

@@ -30,6 +30,7 @@ EVERY_STEP = "tests/chaos/test_every_step.py::test_a_crash_at_any_step_neither_l
 ACCEPT = "tests/integration/test_accept.py::"
 PROCESS = "tests/integration/test_process.py::"
 RELAY = "tests/integration/test_relay.py::"
+EVENTS_OUT = "tests/integration/test_events_out.py::"
 MODEL = "tests/chaos/test_model.py::"
 BREAKER = "tests/integration/test_breaker.py::"
 INBOX = "tests/integration/test_inbox.py::"
@@ -133,6 +134,21 @@ GUARDS = [
         "write_event(payment, entered(to))",
         "transaction.on_commit(lambda: write_event(payment, entered(to)))",
         f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "the announcement of an event is of its own transaction",
+        "payments/transitions.py",
+        "outbox.announce(\n        event_type,",
+        "(lambda *words, **more: transaction.on_commit("
+        "lambda: transaction.atomic(outbox.announce)(*words, **more)))(\n        event_type,",
+        f"{EVERY_STEP}[pm_ok-accept]",
+    ),
+    guard(
+        "only what is named leaves the house",
+        "payments/cloud_events.py",
+        "**{name: shown[name] for name in SHARED}",
+        "**shown",
+        EVENTS_OUT + "test_what_people_wrote_never_leaves_the_house",
     ),
     guard(
         "a claim is committed before the call",
