@@ -9,8 +9,10 @@ BY_POSITION: Final = "*"
 class Arguments(Protocol):
     """What a message and its proxy have in common."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> dict[str, Any]: ...
 
 
 def payload_of(message: Arguments) -> dict[str, Any]:

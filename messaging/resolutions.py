@@ -161,7 +161,9 @@ class Preview:
 
 def preview(selection: Selection) -> Preview:
     """What a replay would do, without doing anything."""
-    made, tallies, counted = Preview(in_hand=in_hand(selection)), {}, set()
+    made = Preview(in_hand=in_hand(selection))
+    tallies: dict[tuple[str, str, str], Tally] = {}
+    counted: set[str] = set()
     for letters in in_chunks(selection.free()):
         made.last = letters[-1].pk
         judgements = judge(letters)
@@ -394,7 +396,7 @@ def rescue() -> int:
     return len(found)
 
 
-def causes() -> QuerySet[DeadLetter, dict[str, Any]]:
+def causes() -> QuerySet[DeadLetter, Any]:
     """The open letters, counted by cause, the most frequent first; with the first and last death of each."""
     open_ = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     grouped = open_.values("cause", "actor", "queue").annotate(

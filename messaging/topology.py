@@ -1,4 +1,4 @@
-"""What must exist on RabbitMQ, in one place: who publishes or consumes declares it, `doctor` compares, operators load it.
+"""What must exist on RabbitMQ, in one place: who publishes or consumes declares it, `doctor` compares.
 
 - Work queues are quorum queues. Whatever they give up goes to a dead-letter queue of their own, at least once, and
   from there the collector makes it a row.

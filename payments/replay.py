@@ -1,5 +1,6 @@
 """What dead letters need to know of payments: which may go back, and which are settled. For the setting
-`DEAD_LETTER_OWNERS`."""
+`DEAD_LETTER_OWNERS`.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
