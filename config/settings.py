@@ -224,7 +224,13 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
     ],
-    "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status", "EventType": "payments.events.EVENT_TYPES"},
+    "ENUM_NAME_OVERRIDES": {
+        "PaymentStatus": "payments.states.Status",
+        "EventType": "payments.events.EVENT_TYPES",
+        "DeadLetterState": "messaging.models.DeadLetter.State",
+        "ResolutionState": "messaging.models.Resolution.State",
+        "ResolutionAction": "messaging.models.Resolution.Action",
+    },
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
 MAX_BODY_BYTES = 64 * 1024

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, cast
 
 import structlog
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import Count, F, Max, Min, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -34,6 +34,10 @@ CHUNK: Final = 100
 REVIVE_AFTER: Final = 60
 #: Subjects that are judged in one query.
 JUDGED_AT_ONCE: Final = 1000
+#: Letters that no running resolution has in hand.
+FREE: Final = Q(resolution=None) | ~Q(resolution__state=Resolution.State.RUNNING)
+#: The advisory lock under which decisions take their letters, one decision after the other. Any number of our own.
+DECIDING: Final = 0x5E77_1ED0
 
 
 class Verdict(StrEnum):
@@ -66,28 +70,39 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which open letters: these ids, or all that match. Empty fields do not narrow it down."""
+    """Which open letters: these ids, or all that match. Empty fields do not narrow it down.
+
+    `up_to`: none that was recorded after this one, so that what was looked at is what is resolved.
+    """
 
     ids: tuple[int, ...] | None = None
     queue: str = ""
     actor: str = ""
     cause: str = ""
+    subject: str = ""
     since: datetime | None = None
     before: datetime | None = None
+    up_to: int | None = None
 
     def letters(self) -> QuerySet[DeadLetter]:
         """The chosen letters that are still open."""
         wanted = Q(state=DeadLetter.State.OPEN)
         if self.ids is not None:
             wanted &= Q(pk__in=self.ids)
-        for name in ("queue", "actor", "cause"):
+        for name in ("queue", "actor", "cause", "subject"):
             if value := getattr(self, name):
                 wanted &= Q(**{name: value})
         if self.since:
             wanted &= Q(last_failed_at__gte=self.since)
         if self.before:
             wanted &= Q(last_failed_at__lt=self.before)
+        if self.up_to is not None:
+            wanted &= Q(pk__lte=self.up_to)
         return DeadLetter.objects.filter(wanted)
+
+    def free(self) -> QuerySet[DeadLetter]:
+        """Those of them that no running resolution has in hand."""
+        return self.letters().filter(FREE)
 
     def document(self) -> dict[str, Any]:
         """As a resolution keeps it."""
@@ -124,11 +139,16 @@ class Tally:
 
 @dataclass(slots=True)
 class Preview:
-    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once."""
+    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once.
+
+    `in_hand`: letters that are left out, because a running resolution has them. `last` is the newest letter's id.
+    """
 
     tallies: list[Tally] = field(default_factory=list)
     sums: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    in_hand: int = 0
+    last: int = 0
 
     def count(self, verdict: Verdict) -> int:
         """Letters with this verdict."""
@@ -142,9 +162,11 @@ class Preview:
 
 def preview(selection: Selection) -> Preview:
     """What a replay would do, without doing anything."""
-    made, counted = Preview(), set()
+    made = Preview(in_hand=in_hand(selection))
     tallies: dict[tuple[str, str, str], Tally] = {}
-    for letters in in_chunks(selection.letters()):
+    counted: set[str] = set()
+    for letters in in_chunks(selection.free()):
+        made.last = letters[-1].pk
         judgements = judge(letters)
         for letter in letters:
             key = (letter.cause, letter.actor, letter.queue)
@@ -158,6 +180,11 @@ def preview(selection: Selection) -> Preview:
                 made.sums[judgement.currency] = made.sums.get(judgement.currency, 0) + judgement.amount
     made.tallies = sorted(tallies.values(), key=lambda tally: (-tally.total, tally.cause))
     return made
+
+
+def in_hand(selection: Selection) -> int:
+    """How many of the selected letters a running resolution has."""
+    return selection.letters().filter(resolution__state=Resolution.State.RUNNING).count()
 
 
 def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
@@ -216,6 +243,26 @@ def resolve(
     What another running resolution has in hand is left to it. A worker does the rest, or with `in_background`
     unset whoever calls `work_off`; should that one die, a worker takes over.
     """
+    return decide(
+        selection, action, reason=reason, by=by, rate=rate, request_id=request_id, in_background=in_background
+    )
+
+
+def decide(
+    selection: Selection,
+    action: Resolution.Action,
+    *,
+    reason: str,
+    by: str,
+    rate: int | None = None,
+    request_id: str = "",
+    in_background: bool = True,
+) -> Resolution:
+    """As `resolve`, in the caller's transaction, which should be short: other decisions wait for its end."""
+    assert connection.in_atomic_block, "a decision and its letters are one commit"
+    # Without the lock two decisions at once would both see a letter as free, and both count it as theirs.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])
     resolution = Resolution.objects.create(
         action=action,
         reason=reason,
@@ -225,11 +272,8 @@ def resolve(
         request_id=request_id,
         revive_at=Now() + timedelta(seconds=REVIVE_AFTER),
     )
-    free = Q(resolution=None) | ~Q(resolution__state=Resolution.State.RUNNING)
-    chosen = selection.letters().filter(free)
-    resolution.total = DeadLetter.objects.filter(pk__in=chosen.values("pk"), state=DeadLetter.State.OPEN).update(
-        resolution=resolution
-    )
+    chosen = DeadLetter.objects.filter(pk__in=selection.free().values("pk"), state=DeadLetter.State.OPEN)
+    resolution.total = chosen.update(resolution=resolution)
     resolution.save(update_fields=["total"])
     if in_background:
         outbox.stage("resolution.due", {"ids": [resolution.pk]}, request_id=request_id)
@@ -248,14 +292,13 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
     if resolution is None:
         return None
     limit = min(CHUNK, resolution.rate or CHUNK)
-    waiting = resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken)
-    letters = list(waiting.select_for_update(no_key=True).order_by("pk")[:limit])
+    letters = list(waiting_of(resolution).select_for_update(no_key=True).order_by("pk")[:limit])
     now = timezone.now()
     for letter in letters:
         outcome = resolve_one(letter, resolution, now=now)
         setattr(resolution, outcome, getattr(resolution, outcome) + 1)
         resolution.last_taken = letter.pk
-    if len(letters) < limit:
+    if not waiting_of(resolution).exists():
         resolution.state, resolution.revive_at, resolution.finished_at = Resolution.State.DONE, None, now
     else:
         pause = timedelta(seconds=limit / resolution.rate if resolution.rate else 0)
@@ -275,6 +318,11 @@ def work_off_all(resolution_id: int) -> Iterator[Resolution]:
             return
         if resolution.rate:
             time.sleep(min(CHUNK, resolution.rate) / resolution.rate)
+
+
+def waiting_of(resolution: Resolution) -> QuerySet[DeadLetter]:
+    """The letters that a resolution has still to take in hand."""
+    return resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken)
 
 
 def resolve_one(letter: DeadLetter, resolution: Resolution, *, now: datetime) -> str:
@@ -360,9 +408,11 @@ def rescue() -> int:
 
 
 def causes() -> QuerySet[DeadLetter, Any]:
-    """The open letters, counted by cause, the most frequent first."""
+    """The open letters, counted by cause, the most frequent first; with the first and last death of each."""
     open_ = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
-    grouped = open_.values("cause", "actor", "queue").annotate(count=Count("pk"))
+    grouped = open_.values("cause", "actor", "queue").annotate(
+        count=Count("pk"), oldest=Min("first_failed_at"), newest=Max("last_failed_at")
+    )
     return grouped.order_by(F("count").desc(), "cause")
 
 
