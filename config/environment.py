@@ -3,6 +3,7 @@
 `.env.example` documents the same variables for people.
 """
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from environs import Env, EnvValidationError, validate
 
 #: Development secrets, good enough for a laptop and refused in production.
 DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"  # noqa: S105  # published on purpose
+
+#: A merchant's slug, or none.
+SLUG: Final = re.compile(r"[-a-zA-Z0-9_]{0,50}\Z")
 
 #: HS256 wants a key as long as its hash, 256 bits (RFC 7518, section 3.2).
 SHORTEST_SECRET: Final = 32
@@ -29,6 +33,7 @@ class Environment:
     csrf_trusted_origins: list[str]
     database_url: str
     rabbitmq_url: str
+    intake_default_merchant: str
     sandbox_url: str
     log_format: str
     log_level: str
@@ -68,6 +73,7 @@ def read_environment() -> Environment:
         csrf_trusted_origins=env.list("CSRF_TRUSTED_ORIGINS", []),
         database_url=env.str("DATABASE_URL"),
         rabbitmq_url=env.str("RABBITMQ_URL", ""),
+        intake_default_merchant=env.str("INTAKE_DEFAULT_MERCHANT", "", validate=validate.Regexp(SLUG)),
         sandbox_url=env.str("SANDBOX_URL", ""),
         log_format=env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
         log_level=env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])),

@@ -137,6 +137,8 @@ DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER"}
 DEAD_LETTERS_KEPT_FOR = ENV.dead_letters_kept_for
 #: Where other services may publish payments to make, for `manage.py intake`.
 INTAKE_QUEUE = "payment_initiation"
+#: The slug of the merchant whose payments they are when they name none; empty: then they must.
+INTAKE_DEFAULT_MERCHANT = ENV.intake_default_merchant
 #: Where other services may listen to what happens: a topic exchange, the routing key is the event's type.
 EVENTS_EXCHANGE = "payments.events"
 #: What the relay process does besides relaying: dotted name -> seconds between two runs.

@@ -45,6 +45,8 @@ def health(_request: HttpRequest) -> JsonResponse:
             parts["rabbitmq"] = rabbitmq()
             parts["worker"] = process("worker")
             parts["collector"] = process("collector", command="relay")
+            if heartbeats.is_known("intake"):
+                parts["intake"] = process("intake")
         else:
             parts["worker"] = relay  # the relay process hosts the workers
         parts |= gateways()

@@ -14,6 +14,7 @@ from dramatiq import DecodeError, Message
 
 from messaging import dead_letters, topology
 from messaging.consumer import Consumer, Delivery
+from messaging.models import DeadLetter
 from messaging.payloads import payload_of
 
 #: Why RabbitMQ gave a message up -> our cause, and plain words.
@@ -48,7 +49,7 @@ def collect(delivery: Delivery) -> None:
     if message is None:
         cause, detail = (cause, detail) if foreign else UNDECODABLE
         dead_letters.record(
-            message_id=derived_id(delivery, queue),
+            message_id=next_id(delivery, queue),
             queue=queue,
             body=delivery.body,
             cause=cause,
@@ -90,6 +91,17 @@ def decode(body: bytes) -> Message[Any] | None:
 def derived_id(delivery: Delivery, queue: str) -> uuid.UUID:
     """An id for a message from a stranger: what it says of itself may be missing, or the same for all."""
     return uuid.uuid5(NAMESPACE, f"{queue} {delivery.message_id} {delivery.body.hex()}")
+
+
+def next_id(delivery: Delivery, queue: str) -> uuid.UUID:
+    """The derived id, or the one that follows where its letter is closed.
+
+    Of equal messages one open letter tells. Once it is closed the next one is news again: it must not vanish.
+    """
+    id_ = derived_id(delivery, queue)
+    while DeadLetter.objects.filter(message_id=id_).exclude(state=DeadLetter.State.OPEN).exists():
+        id_ = uuid.uuid5(NAMESPACE, f"{queue} after {id_}")
+    return id_
 
 
 def death_of(headers: Mapping[str, Any]) -> tuple[str, int]:

@@ -16,14 +16,16 @@ import structlog
 from django.db import InterfaceError, OperationalError, connection
 from pika.adapters.blocking_connection import BlockingChannel
 
-from messaging import heartbeats, topology
+from messaging import foreign_headers, heartbeats, topology
 from messaging.broker import connection_parameters
 from messaging.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
+foreign_headers.install()
 
-#: Messages that RabbitMQ hands over ahead of time: enough to hide the way to it, few enough to share with others.
-PREFETCH: Final = 100
+#: Messages that RabbitMQ hands over ahead of time: enough to hide the way to it, few enough to share with others, and
+#: to hold in memory should each be as large as RabbitMQ lets through (16 MB).
+PREFETCH: Final = 30
 #: How long (s) one look for messages lasts when there are none.
 POLL: Final = 0.5
 #: Waits (s) while RabbitMQ is away, and between two tries of one message.
@@ -36,11 +38,12 @@ class TryAgain(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One message as it came. `message_id` is its sender's own and may be empty."""
+    """One message as it came. `message_id` and `correlation_id` are its sender's own and may be empty."""
 
     queue: str
     body: bytes
     message_id: str = ""
+    correlation_id: str = ""
     headers: Mapping[str, Any] = field(default_factory=dict)
     tag: int = 0
 
@@ -50,6 +53,7 @@ class Consumer:
     """Hands each message of some queues to `handle`, until it is told to stop.
 
     `name` is that of its heartbeat; `declare` are the work queues that must exist, `read` the queues to read.
+    `entrance` is an exchange that leads to all of these: who may write to it need not be let near any other queue.
     """
 
     url: str
@@ -57,20 +61,23 @@ class Consumer:
     declare: Sequence[str]
     read: Sequence[str]
     handle: Callable[[Delivery], None]
+    entrance: str = ""
     trouble: str = ""
 
     def run(self, stopping: Event) -> None:
-        """Read until `stopping` is set, connecting again after every trouble."""
+        """Read until `stopping` is set, connecting again after every trouble. A defect of the handler's ends it."""
         pulse = heartbeats.Pulse(self.name)
-        while not stopping.is_set():
-            try:
-                self.read_on(stopping, pulse)
-            except (pika.exceptions.AMQPError, OSError) as error:
-                self.note(f"RabbitMQ: {topology.explain(error)}")
-                pulse.beat(note=self.trouble)
-                stopping.wait(TROUBLE_INTERVAL)
-        pulse.stop()
-        connection.close()
+        try:
+            while not stopping.is_set():
+                try:
+                    self.read_on(stopping, pulse)
+                except (pika.exceptions.AMQPError, OSError) as error:
+                    self.note(f"RabbitMQ: {topology.explain(error)}")
+                    pulse.beat(note=self.trouble)
+                    stopping.wait(TROUBLE_INTERVAL)
+            pulse.stop()
+        finally:
+            connection.close()
 
     def read_on(self, stopping: Event, pulse: heartbeats.Pulse) -> None:
         """Read over one connection. What is not acknowledged when it ends is delivered again."""
@@ -81,8 +88,9 @@ class Consumer:
             while not stopping.is_set():
                 pulse.beat(note=self.trouble)
                 rabbitmq.process_data_events(time_limit=0 if inbox else POLL)
-                if not channel.consumer_tags:
-                    return  # the queue is gone: declare it again
+                if len(channel.consumer_tags) < len(self.read):
+                    log.warning("consumer_cancelled", consumer=self.name)
+                    return  # a queue or the channel is gone: declare all again
                 if not inbox:
                     continue
                 if self.try_once(inbox[0]):
@@ -97,22 +105,18 @@ class Consumer:
 
         def receive(queue: str) -> Callable[..., None]:
             def on_message(_channel: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-                inbox.append(
-                    Delivery(
-                        queue=queue,
-                        body=body,
-                        message_id=properties.message_id or "",
-                        headers=properties.headers or {},
-                        tag=method.delivery_tag,
-                    )
-                )
+                inbox.append(delivery_of(queue, method.delivery_tag, properties, body))
 
             return on_message
 
         for name, arguments in topology.declarations(self.declare).items():
             channel.queue_declare(name, durable=True, arguments=arguments)
+        if self.entrance:
+            channel.exchange_declare(self.entrance, exchange_type="fanout", durable=True)
         channel.basic_qos(prefetch_count=PREFETCH)
         for queue in self.read:
+            if self.entrance:
+                channel.queue_bind(queue, self.entrance)
             channel.basic_consume(queue, receive(queue))
         return inbox
 
@@ -138,3 +142,20 @@ class Consumer:
                 "consumer_recovered", consumer=self.name
             )
             self.trouble = trouble
+
+
+def delivery_of(queue: str, tag: int, properties: pika.BasicProperties, body: bytes) -> Delivery:
+    """A message as pika hands it over."""
+    return Delivery(
+        queue=queue,
+        body=body,
+        message_id=readable(properties.message_id),
+        correlation_id=readable(properties.correlation_id),
+        headers=properties.headers or {},
+        tag=tag,
+    )
+
+
+def readable(property_: Any) -> str:
+    """A property as text: it may be missing, and where it is not UTF-8 it comes as bytes."""
+    return property_.decode("utf-8", "replace") if isinstance(property_, bytes) else property_ or ""

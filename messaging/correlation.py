@@ -1,6 +1,7 @@
 """One `request_id` follows a payment from the HTTP request through every message to the gateway call.
 
-It is taken from the caller (`X-Request-ID`, else the trace id of W3C `traceparent`) or made here.
+It is taken from the caller (`X-Request-ID`, the `request_id` or correlation id of a message, else the trace id of W3C
+`traceparent`) or made here.
 """
 
 import re
@@ -35,10 +36,15 @@ class RequestIdMiddleware:
 
 def choose_request_id(headers: dict[str, Any]) -> str:
     """The caller's id where it is acceptable, else the trace id, else a new one."""
-    offered = headers.get("HTTP_X_REQUEST_ID", "")
-    if ACCEPTABLE.fullmatch(offered):
-        return str(offered)
-    if trace := TRACEPARENT.fullmatch(headers.get("HTTP_TRACEPARENT", "")):
+    return first_acceptable(headers.get("HTTP_X_REQUEST_ID"), traceparent=headers.get("HTTP_TRACEPARENT"))
+
+
+def first_acceptable(*offers: Any, traceparent: Any) -> str:
+    """The first offer that is an acceptable id, else the trace id, else a new one; offers may be anything."""
+    for offered in offers:
+        if isinstance(offered, str) and ACCEPTABLE.fullmatch(offered):
+            return offered
+    if isinstance(traceparent, str) and (trace := TRACEPARENT.fullmatch(traceparent)):
         return trace[1]
     return uuid.uuid4().hex
 

@@ -69,6 +69,11 @@ def latest(process: str) -> Heartbeat | None:
     )
 
 
+def is_known(process: str) -> bool:
+    """Whether a process was started and has not said goodbye. Not everybody runs every process."""
+    return Heartbeat.objects.filter(process=process).exists()
+
+
 def prune() -> int:
     """Forget processes that are long gone."""
     deleted, _ = Heartbeat.objects.filter(beat_at__lt=Now() - FORGET_AFTER).delete()

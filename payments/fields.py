@@ -88,6 +88,13 @@ def has_card_number(text: str) -> bool:
     )
 
 
+def without_card_numbers(text: str) -> str:
+    """The text with stars in the place of the digits of card numbers, and of what stands in one group with them."""
+    return DIGIT_GROUPS.sub(
+        lambda found: re.sub("[0-9]", "*", found[0]) if has_card_number(found[0]) else found[0], text
+    )
+
+
 def neighbouring_groups(groups: list[str]) -> Iterator[str]:
     """Every sequence of neighbouring groups that is no longer than a card number."""
     for start in range(len(groups)):

@@ -1,4 +1,4 @@
-"""Reading request bodies: exact numbers, a size limit, and nothing that two readers could read differently."""
+"""Reading bodies of requests and messages: exact numbers, a size limit, and nothing that could be read in two ways."""
 
 import json
 import re
@@ -15,52 +15,59 @@ SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class BodyTooLarge(APIException):
-    """413: the body was not read."""
+    """413: the body was not parsed."""
 
     status_code = 413
     default_code = "body_too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"The request body is larger than {settings.MAX_BODY_BYTES} bytes.")
+        super().__init__(f"The body is larger than {settings.MAX_BODY_BYTES} bytes.")
 
 
 class ExactJSONParser(BaseParser):
-    """JSON in UTF-8, with exact numbers.
-
-    Fractions become `Decimal`, never a float, and so do NaN and Infinity: the field they stand in refuses
-    them and is named. Repeated names are refused.
-    """
+    """Request bodies, by `read_document`."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        """The document in the body.
+        """The document in the body, of which no more is read than is needed to find it too large.
 
         Raises:
-            BodyTooLarge: it is longer than the setting `MAX_BODY_BYTES`.
-            ParseError: it is not strict JSON.
+            BodyTooLarge, ParseError: see `read_document`.
         """
-        body = stream.read(settings.MAX_BODY_BYTES + 1)
-        if len(body) > settings.MAX_BODY_BYTES:
-            raise BodyTooLarge
-        try:
-            document = json.loads(
-                body.decode("utf-8"),
-                parse_float=Decimal,
-                parse_constant=Decimal,
-                object_pairs_hook=refuse_repeated_names,
-            )
-        except UnicodeDecodeError:
-            raise ParseError("The request body is not UTF-8.") from None
-        except json.JSONDecodeError as error:
-            raise ParseError(f"The request body is not valid JSON: {error}.") from None
-        except (ValueError, ArithmeticError):
-            raise ParseError("A number in the request body has far too many digits.") from None
-        except RecursionError:
-            raise ParseError("The request body is nested too deeply.") from None
-        if SURROGATE_ESCAPE.search(body):
-            refuse_lone_surrogates(document)
-        return document
+        return read_document(stream.read(settings.MAX_BODY_BYTES + 1))
+
+
+def read_document(body: bytes) -> Any:
+    """The document in a body of JSON in UTF-8, with exact numbers.
+
+    Fractions become `Decimal`, never a float, and so do NaN and Infinity: the field they stand in refuses
+    them and is named. Repeated names are refused.
+
+    Raises:
+        BodyTooLarge: it is longer than the setting `MAX_BODY_BYTES`.
+        ParseError: it is not strict JSON.
+    """
+    if len(body) > settings.MAX_BODY_BYTES:
+        raise BodyTooLarge
+    try:
+        document = json.loads(
+            body.decode("utf-8"),
+            parse_float=Decimal,
+            parse_constant=Decimal,
+            object_pairs_hook=refuse_repeated_names,
+        )
+    except UnicodeDecodeError:
+        raise ParseError("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise ParseError(f"The body is not valid JSON: {error}.") from None
+    except (ValueError, ArithmeticError):
+        raise ParseError("A number in the body has far too many digits.") from None
+    except RecursionError:
+        raise ParseError("The body is nested too deeply.") from None
+    if SURROGATE_ESCAPE.search(body):
+        refuse_lone_surrogates(document)
+    return document
 
 
 def refuse_lone_surrogates(document: Any) -> None:
@@ -68,12 +75,12 @@ def refuse_lone_surrogates(document: Any) -> None:
     try:
         json.dumps(document, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
-        raise ParseError("The request body has half of a surrogate pair (\\ud800 to \\udfff).") from None
+        raise ParseError("The body has half of a surrogate pair (\\ud800 to \\udfff).") from None
 
 
 def refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are unique; with two `amount`s, who could say which was meant?"""
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ParseError("An object in the request body has the same name twice.")
+        raise ParseError("An object in the body has the same name twice.")
     return document

@@ -1,6 +1,6 @@
 """What clients send, checked; and what they get, described for the API's documentation."""
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.core.validators import URLValidator
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
@@ -37,6 +37,8 @@ class KnownFieldsOnly:
 )
 class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRequest]):
     """A wish to be paid. Only `amount` is required; null counts as absent."""
+
+    not_of_the_operation: ClassVar[tuple[str, ...]] = ("capture", "idempotency_key")
 
     amount = AmountField(help_text="Major units; at most as many decimals as the currency has.")
     currency = CurrencyField(required=False, allow_null=True, help_text="ISO 4217; default: the merchant's own.")
@@ -102,8 +104,8 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
     def to_request(self) -> PaymentRequest:
         """The operation's input, after `is_valid`."""
         given = {name: value for name, value in self.validated_data.items() if value is not None}
-        for not_of_the_operation in ("capture", "idempotency_key"):
-            given.pop(not_of_the_operation, None)
+        for name in self.not_of_the_operation:
+            given.pop(name, None)
         return PaymentRequest(**given)
 
 

@@ -79,6 +79,7 @@ class System:
             "PYTHONPATH": str(ROOT),
             "DATABASE_URL": self.database_url,
             "RABBITMQ_URL": self.rabbitmq.url,
+            "INTAKE_DEFAULT_MERCHANT": "demo",
             "SANDBOX_URL": self.sandbox_url,
             "CHARGE_DEADLINE": str(self.deadline),
             "CHARGE_LEASE": str(self.lease),
@@ -130,6 +131,7 @@ class System:
             "web": [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "config.wsgi"],
             "relay": [*manage, "relay"],
             "worker": [*manage, "worker"],
+            "intake": [*manage, "intake"],
             "sandbox": [
                 *[sys.executable, "-m", "sandbox", "--port", str(self.sandbox_port)],
                 *["--data", str(self.folder / "sandbox")],

@@ -115,6 +115,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     manage = [sys.executable, str(ROOT / "manage.py")]
     relay = supervisor.start(Process("relay", [*manage, "relay"], logs, env=env))
     if servers.rabbitmq_url:
+        supervisor.start(Process("intake", [*manage, "intake"], logs, env=env))
         relay = supervisor.start(Process("worker", [*manage, "worker"], logs, env=env))
     web_process.await_ready(lambda: healthy(info["url"], "/readyz"))
     relay.await_ready(lambda: healthy(info["url"], "/health"))
@@ -136,6 +137,7 @@ def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers) -
         "JWT_SIGNING_KEY": secrets.jwt_signing_key,
         "DATABASE_URL": servers.database_url,
         "RABBITMQ_URL": servers.rabbitmq_url or "",
+        "INTAKE_DEFAULT_MERCHANT": "demo",
         "SANDBOX_URL": info["sandbox_url"],
         "SANDBOX_WEBHOOK_SECRET": secrets.webhook_secret,
         "DEMO_ADMIN_USER": info["admin_user"],

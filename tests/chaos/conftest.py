@@ -48,7 +48,7 @@ def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]
 
 @pytest.fixture
 def system(running_system: System) -> Iterator[System]:
-    """Each test starts without relay and worker, and leaves none."""
+    """Each test starts without relay, worker and intake, and leaves none."""
     yield running_system
-    for name in [name for name in running_system.processes if name.startswith(("relay", "worker"))]:
+    for name in [name for name in running_system.processes if name.startswith(("relay", "worker", "intake"))]:
         running_system.processes.pop(name).stop(timeout=20)
