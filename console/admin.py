@@ -18,10 +18,11 @@ from console.causes import next_for, words_for
 from console.list_filters import ActorFilter, AgeFilter, CauseFilter, ListFilters, QueueFilter, StateFilter, find
 from console.previews import MAY_RESOLVE, in_words, preview_page
 from console.reads import payment_of
-from messaging import resolutions
+from messaging import judgements, resolutions, selections
+from messaging.judgements import Verdict
 from messaging.look_only import LookOnly
 from messaging.models import DeadLetter, Resolution
-from messaging.resolutions import Selection, Verdict
+from messaging.selections import Selection
 
 PREVIEW: Final = "admin:messaging_deadletter_preview"
 #: Bytes of a foreign body that a page shows: enough to see what it is; the API has all that was kept.
@@ -81,7 +82,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
         """The list, below what is open by cause."""
         filters = ListFilters(request.GET.dict())
         context = {
-            "causes": [{**row, "query": query_of(row)} for row in resolutions.causes()],
+            "causes": [{**row, "query": query_of(row)} for row in selections.causes()],
             "all_that_match": urlencode(filters.given()) if filters.is_understood() else None,
             "may_resolve": self.has_resolve_permission(request),
         }
@@ -160,7 +161,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
         """What would come of it."""
         if letter.state != DeadLetter.State.OPEN:
             return "-"
-        judgement = resolutions.judge([letter])[letter.pk]
+        judgement = judgements.judge([letter])[letter.pk]
         words = {
             Verdict.GOES: "would send it out again",
             Verdict.SETTLED: "would send nothing, and close it as settled",

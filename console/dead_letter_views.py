@@ -26,7 +26,7 @@ from console.serializers import (
     WholeDeadLetterSerializer,
 )
 from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE
-from messaging import resolutions
+from messaging import previews, resolutions
 from messaging.models import DeadLetter, Resolution
 from payments.idempotency import choose_key
 from payments.views import caller_of, problems, replayable
@@ -95,7 +95,7 @@ class PreviewView(GenericAPIView[Any]):
         serializer = SelectionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         selection = serializer.to_selection()
-        return Response(represent_preview(resolutions.preview(selection), selection, serializer.validated_data))
+        return Response(represent_preview(previews.preview(selection), selection, serializer.validated_data))
 
 
 class DecisionView(GenericAPIView[Any]):

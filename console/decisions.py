@@ -13,7 +13,7 @@ from console.reads import path_of, represent_resolution
 from merchants.models import Merchant
 from messaging import resolutions
 from messaging.models import Resolution
-from messaging.resolutions import Selection
+from messaging.selections import Selection
 from payments import idempotency
 from payments.errors import IdempotencyKeyInUse, NothingToResolve
 from payments.idempotency import Answer

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from console.reads import PAYMENT
 from messaging.models import DeadLetter, DeathCount
-from messaging.resolutions import Selection
+from messaging.selections import Selection
 
 #: Value of the parameter `age` -> its words, and how long ago the last death may be.
 AGES: Final[dict[str, tuple[str, timedelta]]] = {

@@ -21,9 +21,11 @@ from console.decisions import decide
 from console.list_filters import ListFilters
 from console.reads import sums_of
 from console.serializers import HIGHEST_RATE
-from messaging import resolutions
+from messaging import previews
+from messaging.judgements import Verdict
 from messaging.models import DeadLetter, Resolution
-from messaging.resolutions import Preview, Selection, Verdict
+from messaging.previews import Preview
+from messaging.selections import Selection
 from payments.errors import IdempotencyKeyInUse, NothingToResolve
 
 MAY_RESOLVE: Final = "messaging.resolve_deadletter"
@@ -147,7 +149,7 @@ def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: D
 
 def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: DecisionForm | None = None) -> HttpResponse:
     """The page. After a change of the number of letters the form starts anew: what was typed was for another one."""
-    found = resolutions.preview(proposal.selection)
+    found = previews.preview(proposal.selection)
     if form is not None and found.total != proposal.shown:
         messages.warning(
             request,

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from console.causes import next_for, words_for
+from messaging.judgements import Verdict
 from messaging.models import DeadLetter, Resolution
-from messaging.resolutions import Preview, Selection, Verdict
+from messaging.previews import Preview
+from messaging.selections import Selection
 from payments.money import to_major_units
 from payments.reads import timestamp
 

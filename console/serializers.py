@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from console.reads import PAYMENT
 from messaging.models import DeadLetter, Resolution
-from messaging.resolutions import Selection
+from messaging.selections import Selection
 from payments.serializers import KnownFieldsOnly, LinksSerializer
 
 #: Letters that can be named one by one: their ids fit into a request body many times over. For more there is `filter`.

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
-from messaging.resolutions import Judgement, Verdict
+from messaging.judgements import Judgement, Verdict
 from payments.models import Payment
 from payments.operations import replay
 from payments.operations.replay import PAID_OTHERWISE, UNDER_WAY

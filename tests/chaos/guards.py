@@ -428,8 +428,8 @@ GUARDS = [
     guard(
         "a letter is in one running resolution's hand",
         "messaging/resolutions.py",
-        "chosen = selection.letters().filter(free)",
-        "chosen = selection.letters()",
+        "pk__in=selection.free().values",
+        "pk__in=selection.letters().values",
         RESOLUTIONS + "test_what_another_running_resolution_has_in_hand_is_left_to_it",
     ),
     guard(
@@ -441,7 +441,7 @@ GUARDS = [
     ),
     guard(
         "only a whole body is replayed",
-        "messaging/resolutions.py",
+        "messaging/judgements.py",
         "return letter.body_size > dead_letters.MOST_KEPT",
         "return False",
         RESOLUTIONS + "test_half_a_body_is_never_sent",

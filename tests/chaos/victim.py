@@ -58,7 +58,7 @@ from merchants.models import Merchant, Mode
 from messaging import relay, resolutions
 from messaging.models import OutboxMessage, Resolution
 from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
-from messaging.resolutions import Selection
+from messaging.selections import Selection
 from payments import rescue
 from payments.gateways.transport import NoAnswer, NotSent, Transport
 from payments.models import Payment

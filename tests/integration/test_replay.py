@@ -10,8 +10,11 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from messaging.judgements import Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
-from messaging.resolutions import Selection, Verdict, preview, resolve, work_off
+from messaging.previews import preview
+from messaging.resolutions import resolve, work_off
+from messaging.selections import Selection
 from payments import breaker, replay
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment

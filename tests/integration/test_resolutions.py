@@ -9,11 +9,14 @@ from django.db import IntegrityError, ProgrammingError, connection, connections,
 from django.db.models import F
 from django.db.models.functions import Now
 
-from messaging import actors, resolutions
+from messaging import actors, dead_letters
 from messaging.dead_letters import MOST_KEPT
+from messaging.judgements import Judgement, Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.previews import preview
 from messaging.relay import to_envelope
-from messaging.resolutions import Judgement, Selection, Verdict, preview, rescue, resolve, resume, stop, work_off
+from messaging.resolutions import rescue, resolve, resume, stop, work_off
+from messaging.selections import Selection, causes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -279,6 +282,26 @@ def test_one_letter_that_stays_blocked_does_not_hold_up_the_others(letters, sett
     assert (done.blocked, done.replayed, done.taken, done.state) == (1, 120, 121, "done")
 
 
+def test_a_defect_in_one_letter_blocks_that_one_and_undoes_what_it_had_begun(letters, settings):
+    settings.DEAD_LETTER_OWNERS = {"thing": f"{__name__}.BROKEN"}
+    letters(subject="thing:1")
+    letters(3)
+    done = work_off_all(decide())
+    assert (done.blocked, done.replayed, done.state) == (1, 3, "done")
+    letter = DeadLetter.objects.get(state="open")
+    assert "KeyError" in letter.note
+    assert OutboxMessage.objects.count() == 3
+
+
+class Broken:
+    def send_back(self, id_, *, now):
+        OutboxMessage.objects.create(queue="half", actor="done")
+        raise KeyError("a gateway that was taken out of the settings")
+
+
+BROKEN = Broken()
+
+
 class Stubborn:
     def judge(self, ids):
         return dict.fromkeys(ids, Judgement(Verdict.BLOCKED, "it will not"))
@@ -326,7 +349,7 @@ def test_a_preview_of_thousands_asks_a_few_queries(letters, django_assert_max_nu
 def test_the_causes_are_told_with_the_most_frequent_first(letters):
     letters(2)
     letters(3, cause="TypeError")
-    assert [(row["cause"], row["count"]) for row in resolutions.causes()] == [("TypeError", 3), ("ValueError", 2)]
+    assert [(row["cause"], row["count"]) for row in causes()] == [("TypeError", 3), ("ValueError", 2)]
 
 
 # --- what the database itself refuses
@@ -352,7 +375,7 @@ def test_open_letters_are_kept_for_ever_and_resolved_ones_for_their_time(letters
     letters()
     letters(state="discarded", resolved_at=NOON)
     letters(3, state="replayed", resolved_at=NOON - timedelta(days=1))
-    assert resolutions.prune(before=NOON, batch=2) == 2
-    assert resolutions.prune(before=NOON, batch=2) == 1
-    assert resolutions.prune(before=NOON, batch=2) == 0
+    assert dead_letters.prune(before=NOON, batch=2) == 2
+    assert dead_letters.prune(before=NOON, batch=2) == 1
+    assert dead_letters.prune(before=NOON, batch=2) == 0
     assert sorted(states()) == ["discarded", "open"]

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from messaging import resolutions
+from messaging import dead_letters
 from payments import idempotency
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         now = timezone.now()
         keys = prune_all(idempotency.prune, before=now - idempotency.KEPT_FOR, batch=batch)
         kept_for = timedelta(seconds=settings.DEAD_LETTERS_KEPT_FOR)
-        letters = prune_all(resolutions.prune, before=now - kept_for, batch=batch)
+        letters = prune_all(dead_letters.prune, before=now - kept_for, batch=batch)
         self.stdout.write(f"Idempotency keys forgotten: {keys}.")
         self.stdout.write(f"Dead letters forgotten: {letters}.")
 

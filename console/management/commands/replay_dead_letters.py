@@ -10,9 +10,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
-from messaging import resolutions
+from messaging import previews, resolutions
+from messaging.judgements import Verdict
 from messaging.models import Resolution
-from messaging.resolutions import Preview, Selection, Verdict
+from messaging.previews import Preview
+from messaging.selections import Selection
 from payments.management.who import runs_this
 from payments.money import to_major_units
 
@@ -54,7 +56,7 @@ class Command(BaseCommand):
             cause=options["error"],
             since=options["since"],
         )
-        shown = resolutions.preview(selection)
+        shown = previews.preview(selection)
         self.stdout.write(describe(shown, discard=options["discard"]))
         if options["dry_run"] or not shown.total:
             return
