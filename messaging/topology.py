@@ -61,7 +61,7 @@ def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def definitions() -> dict[str, Any]:
-    """All of it, as RabbitMQ's own tools load it, for operators whose users may declare nothing. No users, no secrets.
+    """All of it as RabbitMQ's own tools load it, for who sets up a node before we connect. No users, no secrets.
 
     https://www.rabbitmq.com/docs/definitions
     """
