@@ -61,7 +61,7 @@ def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def definitions() -> dict[str, Any]:
-    """All of it, as RabbitMQ's own tools load it, for operators whose users may declare nothing. No users, no secrets.
+    """All of it as RabbitMQ's own tools load it, for who sets up a node before we connect. No users, no secrets.
 
     https://www.rabbitmq.com/docs/definitions
     """
@@ -82,8 +82,9 @@ def is_changed_declaration(reason: object) -> bool:
 
 
 def explain(reason: object) -> str:
-    """RabbitMQ's own words, and for changed declarations the mend."""
+    """RabbitMQ's own words, and for changed declarations the mend; first who knows more, as heartbeats cut the end."""
     text = str(reason) or repr(reason)
     if is_changed_declaration(text):
-        text += " -- See `manage.py doctor`: let it run empty, delete it, and it is declared anew."
+        mend = "It exists with other arguments: let it run empty, delete it, and it is declared anew."
+        text = f"see `manage.py doctor`: {text} -- {mend}"
     return text[:500]

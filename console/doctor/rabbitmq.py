@@ -20,9 +20,12 @@ OLDEST: Final = (3, 10)
 SUPPORTED: Final = (4, 0)
 #: "inequivalent arg 'x-queue-type' for queue 'payments' in vhost '/': received 'quorum' but current is 'classic'"
 DIFFERENCE: Final = re.compile(r"inequivalent arg '(.+?)' for .*: received (.+) but current is ([^\"]+)")
-#: "the value 'quorum' of type 'longstr'"
-VALUE: Final = re.compile(r"^the value '(.*)' of type '.*'$")
+#: "none", "'classic'", "the value '100' of type 'signedint'"
+VALUE: Final = re.compile(r"(?:the value )?'(.*?)'(?: of type '(.*)')?")
+#: Told first: where it differs, the rest does so for that reason.
+TYPE: Final = "x-queue-type"
 NOT_FOUND: Final = 404
+MANUAL: Final = "docs/rabbitmq.md"
 
 
 def topology_in_force() -> Iterator[Finding]:
@@ -46,7 +49,7 @@ def topology_in_force() -> Iterator[Finding]:
 def why_not(error: Exception) -> Finding:
     """Why it does not let us in."""
     if isinstance(error, pika.exceptions.ProbableAuthenticationError):
-        mend = "Correct user and password in RABBITMQ_URL, or `rabbitmqctl add_user`; see docs/rabbitmq.md."
+        mend = "Correct user and password in RABBITMQ_URL, or `rabbitmqctl add_user`."
         return failed("RabbitMQ", "knows no such user, or another password", mend)
     if isinstance(error, pika.exceptions.ProbableAccessDeniedError):
         mend = "Correct RABBITMQ_URL (`%2F` is the virtual host `/`), or `rabbitmqctl set_permissions`."
@@ -92,7 +95,10 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     found, refusal = ask(connection, lambda channel: channel.queue_declare(queue, passive=True))
     if refusal is not None:
         return judge_refusal(what, refusal)
-    _, refusal = ask(connection, lambda channel: channel.queue_declare(queue, durable=True, arguments=arguments))
+    refusal = declare_again(connection, queue, arguments)
+    if refusal is not None and topology.is_changed_declaration(refusal.reply_text):
+        says = f"declared otherwise: {'; '.join(differences(connection, queue, arguments, refusal))}"
+        return failed(what, says, f"Let it run empty, `rabbitmqctl delete_queue {queue}`, start the relay ({MANUAL}).")
     if refusal is not None:
         return judge_refusal(what, refusal)
     messages, readers = found.method.message_count, found.method.consumer_count
@@ -102,13 +108,58 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     return ok(what, says)
 
 
+def declare_again(
+    connection: pika.BlockingConnection, queue: str, arguments: dict[str, Any]
+) -> pika.exceptions.ChannelClosedByBroker | None:
+    """Declare a queue that is there; RabbitMQ's refusal if it is not like this."""
+    return ask(connection, lambda channel: channel.queue_declare(queue, durable=True, arguments=arguments))[1]
+
+
+def differences(
+    connection: pika.BlockingConnection, queue: str, arguments: dict[str, Any], refusal: Exception | None
+) -> list[str]:
+    """All that differs. RabbitMQ names one thing at a time: it is then asked for as it is, to hear of the next."""
+    told: dict[str, str] = {}
+    asked = dict(arguments)
+    while refusal is not None and (match := DIFFERENCE.search(str(refusal))) and match[1] not in told:
+        name, ours, theirs = match[1], value_of(match[2]), value_of(match[3])
+        told[name] = f"{name} is {in_words(theirs, name)}, and should be {in_words(ours, name)}"
+        if not name.startswith("x-"):
+            break
+        asked = {key: value for key, value in {**asked, name: theirs}.items() if value is not None}
+        refusal = declare_again(connection, queue, asked)
+    return sorted(told.values(), key=lambda line: not line.startswith(TYPE)) or [str(refusal)]
+
+
+def value_of(text: str) -> str | int | None:
+    """A value out of RabbitMQ's words."""
+    match = VALUE.match(text.strip())
+    if match is None:
+        return None
+    is_number = match[2] not in {None, "longstr"} and match[1].lstrip("-").isdigit()
+    return int(match[1]) if is_number else match[1]
+
+
+def in_words(value: str | int | None, name: str = "") -> str:
+    """A value as people say it. A queue without a type is a classic one."""
+    if value is None:
+        return "classic" if name == TYPE else "not set"
+    return str(value) or "empty"
+
+
 def look_at_exchange(connection: pika.BlockingConnection, exchange: str) -> Finding:
     """The exchange of the events, in the same way."""
     what, kind = f"exchange {exchange}", topology.EXCHANGE_TYPE
     _, refusal = ask(connection, lambda channel: channel.exchange_declare(exchange, passive=True))
     if refusal is None:
         _, refusal = ask(connection, lambda channel: channel.exchange_declare(exchange, kind, durable=True))
-    return ok(what, "as declared") if refusal is None else judge_refusal(what, refusal)
+    if refusal is None:
+        return ok(what, "as declared")
+    if match := DIFFERENCE.search(refusal.reply_text):
+        name, ours, theirs = match[1], value_of(match[2]), value_of(match[3])
+        says = f"declared otherwise: {name} is {in_words(theirs)}, and should be {in_words(ours)}"
+        return failed(what, says, f"Delete it and start the relay; subscribers then bind their queues anew ({MANUAL}).")
+    return judge_refusal(what, refusal)
 
 
 def ask(
@@ -128,32 +179,7 @@ def judge_refusal(what: str, refusal: pika.exceptions.ChannelClosedByBroker) -> 
     """What RabbitMQ's refusal means, in plain words."""
     if refusal.reply_code == NOT_FOUND:
         return warning(what, "missing", "Start `manage.py relay`, which declares it, or load the definitions file.")
-    if topology.is_changed_declaration(refusal.reply_text):
-        says = f"declared otherwise: {difference(refusal.reply_text)}"
-        return failed(what, says, mend_of(what))
-    return failed(what, f"cannot be looked at: {refusal.reply_text}", "See the permissions in docs/rabbitmq.md.")
-
-
-def difference(text: str) -> str:
-    """The first thing that differs; RabbitMQ tells of no other."""
-    if (match := DIFFERENCE.search(text)) is None:
-        return text
-    name, ours, theirs = match[1], plain(match[2]), plain(match[3])
-    return f"{name} is {theirs}, and should be {ours}"
-
-
-def plain(value: str) -> str:
-    """A value as people write it."""
-    value = VALUE.sub(r"'\1'", value.strip())
-    return "not set" if value == "none" else value.strip("'")
-
-
-def mend_of(what: str) -> str:
-    """How a declaration is changed. The relay, and whoever reads it, cannot work until then."""
-    kind, _, name = what.partition(" ")
-    if kind == "exchange":
-        return f"Delete {name} and start the relay; its subscribers must bind their queues again (docs/rabbitmq.md)."
-    return f"Let it run empty, `rabbitmqctl delete_queue {name}`, start the relay (docs/rabbitmq.md)."
+    return failed(what, f"cannot be looked at: {refusal.reply_text}", f"See the permissions in {MANUAL}.")
 
 
 def reader_of(queue: str) -> str:
