@@ -37,6 +37,8 @@ INBOX = "tests/integration/test_inbox.py::"
 REPLAY = "tests/integration/test_replay.py::"
 RESOLUTIONS = "tests/integration/test_resolutions.py::"
 DEAD_LETTERS = "tests/integration/test_dead_letters.py::"
+CONSUMER = "tests/integration/test_consumer.py::"
+INTAKE = "tests/integration/test_intake.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -452,6 +454,48 @@ GUARDS = [
         "message = None if foreign else decode(delivery.body)",
         "message = decode(delivery.body)",
         DEAD_LETTERS + "test_a_stranger_cannot_have_an_actor_called_by_way_of_a_replay",
+    ),
+    guard(
+        "intake: a message is acknowledged after its handler",
+        "messaging/consumer.py",
+        "                if self.try_once(inbox[0]):\n",
+        "                channel.basic_ack(inbox[0].tag)\n                if self.try_once(inbox[0]):\n",
+        CONSUMER + "test_a_message_is_not_acknowledged_before_its_handler_returns",
+    ),
+    guard(
+        "intake: a queue that is gone is noticed beside others",
+        "messaging/consumer.py",
+        "if len(channel.consumer_tags) < len(self.read):",
+        "if not channel.consumer_tags:",
+        CONSUMER + "test_a_deleted_queue_is_declared_again_and_read",
+    ),
+    guard(
+        "intake: headers that Python cannot hold are read all the same",
+        "messaging/consumer.py",
+        "foreign_headers.install()\n",
+        "",
+        CONSUMER + "test_no_header_that_python_cannot_hold_ends_the_process",
+    ),
+    guard(
+        "intake: a message waits for the database",
+        "payments/intake.py",
+        "        except (OperationalError, InterfaceError):\n            raise\n",
+        "",
+        INTAKE + "test_a_message_that_only_has_to_wait_is_not_buried",
+    ),
+    guard(
+        "intake: a letter that is closed hides no later message",
+        "messaging/collector.py",
+        "exclude(state=DeadLetter.State.OPEN).exists()",
+        "none().exists()",
+        INTAKE + "test_an_equal_message_does_not_vanish_behind_a_letter_that_is_closed",
+    ),
+    guard(
+        "intake: no card number is kept",
+        "payments/intake.py",
+        "return messages.without_cards(document, body)",
+        "return body",
+        INTAKE + "test_no_card_number_is_ever_stored",
     ),
 ]
 

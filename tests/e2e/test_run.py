@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.demo import curl
 from tests.e2e.conftest import alive, make_run
-from tests.system import eventually
+from tests.system import ROOT, eventually
 
 
 @pytest.fixture(scope="module", params=["", "none"], ids=["rabbitmq", "in-process"])
@@ -43,6 +43,28 @@ def test_the_printed_curl_pays_exactly_once(run):
     assert time.monotonic() - began < 30  # hours would be wrong; seconds are for the benchmark
 
 
+def test_a_message_becomes_a_payment_where_there_is_a_rabbitmq(run):
+    env = {"DATABASE_URL": run.demo["database_url"], "RABBITMQ_URL": run.demo["rabbitmq_url"] or ""}
+    argv = [sys.executable, str(ROOT / "manage.py"), "publish_payment", "--amount", "12.34", "--order-id", "by-message"]
+    done = subprocess.run(
+        argv, env={**os.environ, "ENVIRONMENT": "development", **env}, capture_output=True, text=True, check=False
+    )
+    if run.broker == "none":
+        assert done.returncode == 1
+        assert "RABBITMQ_URL is not set" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+
+    def paid():
+        found = run.get("/api/v1/payments?order_id=by-message").json()["results"]
+        return [payment for payment in found if payment["status"] == "succeeded"]
+
+    (payment,) = eventually(paid, within=30, what="the message is a payment that succeeded")
+    assert payment["amount"] == "12.34"
+    assert len(run.charges(payment["id"])) == 1
+    assert run.get("/health").json()["parts"]["intake"] == {"status": "healthy"}
+
+
 def test_demo_json_says_all_and_only_to_its_owner(run):
     demo = run.reload()
     assert set(demo) == {
@@ -52,7 +74,9 @@ def test_demo_json_says_all_and_only_to_its_owner(run):
     assert stat.S_IMODE((run.data / "demo.json").stat().st_mode) == 0o600
     assert all(alive(pid) for pid in demo["processes"].values())
     assert (demo["rabbitmq_url"] is None) == (run.broker == "none")
-    expected = {"postgres", "sandbox", "web", "relay"} | ({"epmd", "rabbitmq", "worker"} if not run.broker else set())
+    expected = {"postgres", "sandbox", "web", "relay"} | (
+        {"epmd", "rabbitmq", "worker", "intake"} if not run.broker else set()
+    )
     assert set(demo["processes"]) == expected
 
 
@@ -67,7 +91,7 @@ def test_health_console_and_documents_answer(run):
 
 
 def test_a_process_that_dies_is_started_again(run):
-    victims = ["relay"] if run.broker else ["worker", "relay", "sandbox"]
+    victims = ["relay"] if run.broker else ["worker", "relay", "intake", "sandbox"]
     for name in victims:
         before = run.reload()["processes"][name]
         os.kill(before, signal.SIGKILL)

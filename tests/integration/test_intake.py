@@ -344,20 +344,26 @@ def test_a_letter_that_cannot_be_written_acknowledges_nothing():
     the_letter("not_json")
 
 
-def test_a_twin_that_is_still_being_accepted_is_awaited_and_not_buried(merchant):
-    """Its transaction holds the key for longer than we wait."""
+@pytest.mark.parametrize(("limit", "raised"), [("lock_timeout", TryAgain), ("statement_timeout", OperationalError)])
+def test_a_message_that_only_has_to_wait_is_not_buried(limit, raised):
+    """Somebody holds the keys for longer than we wait, as a twin does that is being accepted."""
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '50ms'")
+        cursor.execute(f"SET {limit} = '100ms'")
     other = connections.create_connection("default")
     try:
         other.set_autocommit(False)
         with other.cursor() as cursor:
             cursor.execute("LOCK TABLE payments_idempotencykey IN EXCLUSIVE MODE")
-        with pytest.raises(TryAgain):
+        given_up = None
+        try:
             receive()
+        except (TryAgain, OperationalError) as error:
+            given_up = type(error)
+        assert given_up is raised, "it was buried"
     finally:
         other.rollback()
         other.close()
+        connection.close()
     assert not DeadLetter.objects.exists()
     receive()
     assert Payment.objects.count() == 1
@@ -392,6 +398,16 @@ def test_no_value_of_a_message_is_told_in_a_letter_or_a_log(name, shape, capsys,
     told = capsys.readouterr()
     letters = [f"{letter.detail}{letter.traceback}{letter.cause}" for letter in DeadLetter.objects.all()]
     assert CANARY not in "".join([*letters, told.out, told.err, caplog.text])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [CANARY, f'{{"{CANARY}', f'{{"a": "\\{CANARY}"}}', f'{{"a": 1{CANARY}}}', f'{{"{CANARY}": 1, "{CANARY}": 2}}'],
+)
+def test_nothing_of_a_body_that_cannot_be_read_is_told(body):
+    receive(body.encode())
+    letter = the_letter("not_json")
+    assert CANARY not in letter.detail + letter.traceback
 
 
 @pytest.mark.parametrize("value", ["SEC", "SECRET", "SECRET-9"])
