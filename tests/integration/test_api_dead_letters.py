@@ -385,6 +385,7 @@ def somebody_waits():
     """Whether another session waits for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the sessions of its first look
         cursor.execute(query)
         return cursor.fetchone()[0]
 
