@@ -27,6 +27,20 @@ from messaging.selections import Selection
 PREVIEW: Final = "admin:messaging_deadletter_preview"
 #: Bytes of a foreign body that a page shows: enough to see what it is; the API has all that was kept.
 MOST_SHOWN: Final = 8 * 1024
+#: Field of a letter's page -> the column without which it says nothing.
+ONLY_IF_THERE: Final = {
+    "body_text": "body",
+    "payload_text": "payload",
+    "traceback_text": "traceback",
+    "detail": "detail",
+    "decided": "resolution_id",
+    "note": "note",
+    "previous_letter": "previous_id",
+    "next_letter": "replayed_as",
+    "replayed_as": "replayed_as",
+    "resolved_at": "resolved_at",
+    "request_id": "request_id",
+}
 #: Letters that an address can name; with more of them it would be too long for a proxy.
 MOST_NAMED: Final = 200
 
@@ -46,7 +60,7 @@ def block(text: str) -> SafeString:
 class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
     """What will not be tried again by itself."""
 
-    list_display = ("cause", "badge", "concerns", "place", "attempts", "last_failed_at")
+    list_display = ("cause", "concerns", "badge", "last_failed", "attempts", "place")
     list_filter = (StateFilter, QueueFilter, ActorFilter, CauseFilter, AgeFilter)
     search_fields = ("subject",)  # shows the box; `get_search_results` searches
     search_help_text = "A whole id of a payment, message or request. Closed letters are searched as well."
@@ -85,6 +99,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
             "causes": [{**row, "query": query_of(row)} for row in selections.causes()],
             "all_that_match": urlencode(filters.given()) if filters.is_understood() else None,
             "may_resolve": self.has_resolve_permission(request),
+            "title": "Dead letters",
         }
         return super().changelist_view(request, {**context, **(extra_context or {})})
 
@@ -94,6 +109,12 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
         """One letter."""
         context = {"may_resolve": self.has_resolve_permission(request)}
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def get_fieldsets(self, request: HttpRequest, obj: DeadLetter | None = None) -> Any:
+        """Without what this letter does not have."""
+        missing = {name for name, column in ONLY_IF_THERE.items() if not getattr(obj, column, None)}
+        groups = ((title, [name for name in group["fields"] if name not in missing]) for title, group in self.fieldsets)
+        return [(title, {"fields": names}) for title, names in groups if names]
 
     # --- actions
 
@@ -141,6 +162,11 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
             return letter.subject or "-"
         return link("admin:payments_payment_change", f"payment …{payment[-12:]}", payment)
 
+    @admin.display(description="last failed", ordering="last_failed_at")
+    def last_failed(self, letter: DeadLetter) -> str:
+        """To the minute."""
+        return f"{letter.last_failed_at:%Y-%m-%d %H:%M}"
+
     @admin.display(description="for")
     def place(self, letter: DeadLetter) -> str:
         """The actor it was for, and the queue it died in."""
@@ -173,7 +199,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
     def failed(self, letter: DeadLetter) -> str:
         """The first and the last time."""
         first, last = (f"{time:%Y-%m-%d %H:%M:%S} UTC" for time in (letter.first_failed_at, letter.last_failed_at))
-        return f"at {last}" if first == last else f"first {first}, last {last}"
+        return last if first == last else f"first {first}, last {last}"
 
     @admin.display(description="arguments")
     def payload_text(self, letter: DeadLetter) -> str:

@@ -153,7 +153,7 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
     if form is not None and found.total != proposal.shown:
         messages.warning(
             request,
-            f"Nothing was done yet: these were {proposal.shown} letters when you looked, now they are {found.total}.",
+            f"Nothing was done yet: these were {letters(proposal.shown)} when you looked, now they are {found.total}.",
         )
         form = DecisionForm(initial={name: form.data.get(name) for name in ("reason", "rate")}, shown=found.total)
     proposal = replace(proposal, selection=pinned(proposal.selection, found), shown=found.total)

@@ -82,8 +82,8 @@ def in_hand(selection: Selection) -> int:
 
 
 def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """The letters, so many at a time; without their bodies and tracebacks."""
-    last = 0
-    while chunk := list(letters.filter(pk__gt=last).defer("body", "traceback").order_by("pk")[:JUDGED_AT_ONCE]):
+    """The letters, so many at a time, with what is judged and counted of them."""
+    last, judged = 0, letters.only("cause", "actor", "queue", "subject", "body_size").order_by("pk")
+    while chunk := list(judged.filter(pk__gt=last)[:JUDGED_AT_ONCE]):
         yield chunk
         last = chunk[-1].pk

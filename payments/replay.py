@@ -56,9 +56,9 @@ def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
         holds_order=True,
     )
     return list(
-        Payment.objects.filter(pk__in=ids).annotate(
-            taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0))
-        )
+        Payment.objects.filter(pk__in=ids)
+        .only("status", "error_code", "amount", "amount_captured", "currency")  # a preview judges very many
+        .annotate(taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0)))
     )
 
 

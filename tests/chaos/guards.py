@@ -39,6 +39,7 @@ RESOLUTIONS = "tests/integration/test_resolutions.py::"
 DEAD_LETTERS = "tests/integration/test_dead_letters.py::"
 CONSUMER = "tests/integration/test_consumer.py::"
 INTAKE = "tests/integration/test_intake.py::"
+API_DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -342,6 +343,20 @@ GUARDS = [
         "(stored.payment_id IS NULL OR payment.status = ANY(%(final)s))",
         "true",
         "tests/integration/test_idempotency.py::test_a_key_whose_payment_is_not_final_is_never_forgotten",
+    ),
+    guard(
+        "decisions about dead letters are made one after the other",
+        "messaging/resolutions.py",
+        'cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])',
+        "pass",
+        f"{API_DEAD_LETTERS}test_a_decision_waits_for_the_one_that_is_being_made_and_takes_none_of_its_letters",
+    ),
+    guard(
+        "a decision has one request: its key is claimed in its own commit",
+        "console/decisions.py",
+        "if not answer.replayed:",
+        "if True:",
+        f"{API_DEAD_LETTERS}test_the_same_request_again_gets_the_same_bytes_and_decides_nothing",
     ),
     guard(
         "only what was confirmed is deleted",
