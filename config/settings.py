@@ -133,6 +133,8 @@ MESSAGE_ROUTES = {
 }
 #: What dead letters may be about -> who judges whether they may go back, and makes it ready.
 DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER"}
+#: How long (seconds) a dead letter is kept once it is resolved; until then it is kept for ever.
+DEAD_LETTERS_KEPT_FOR = ENV.dead_letters_kept_for
 #: Where other services may publish payments to make, for `manage.py intake`.
 INTAKE_QUEUE = "payment_initiation"
 #: The slug of the merchant whose payments they are when they name none; empty: then they must.
@@ -224,7 +226,13 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
     ],
-    "ENUM_NAME_OVERRIDES": {"PaymentStatus": "payments.states.Status", "EventType": "payments.events.EVENT_TYPES"},
+    "ENUM_NAME_OVERRIDES": {
+        "PaymentStatus": "payments.states.Status",
+        "EventType": "payments.events.EVENT_TYPES",
+        "DeadLetterState": "messaging.models.DeadLetter.State",
+        "ResolutionState": "messaging.models.Resolution.State",
+        "ResolutionAction": "messaging.models.Resolution.Action",
+    },
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
 MAX_BODY_BYTES = 64 * 1024

@@ -44,6 +44,7 @@ def health(_request: HttpRequest) -> JsonResponse:
         if settings.ENV.rabbitmq_url:
             parts["rabbitmq"] = rabbitmq()
             parts["worker"] = process("worker")
+            parts["collector"] = process("collector", command="relay")
             if heartbeats.is_known("intake"):
                 parts["intake"] = process("intake")
         else:
@@ -65,11 +66,12 @@ def database() -> dict[str, Any]:
     return HEALTHY
 
 
-def process(name: str) -> dict[str, Any]:
-    """Whether at least one instance of a process has shown itself lately."""
+def process(name: str, *, command: str = "") -> dict[str, Any]:
+    """Whether an instance of a process has shown itself lately; `command` runs it, if not the one of its name."""
     beat = heartbeats.latest(name)
     if beat is None:
-        return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; start `manage.py {name}`."}
+        mend = f"start `manage.py {command or name}`"
+        return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; {mend}."}
     return {"status": "degraded", "detail": beat.note} if beat.note else HEALTHY
 
 

@@ -1,7 +1,7 @@
 """`/metrics` in Prometheus' text format: what this process counted, and what the database knows."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import prometheus_client
@@ -9,7 +9,7 @@ from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -58,20 +58,37 @@ GAUGES: Final = (
     ),
 )
 
+#: What only grows, as gauges above; these rows are never deleted.
+COUNTERS: Final = (
+    (
+        "payments_dead_letters",
+        "Dead letters there ever were, by queue, actor and cause.",
+        "SELECT total, queue, actor, cause FROM messaging_deathcount",
+    ),
+)
 
-class DatabaseGauges(Collector):
-    """Reads the gauges at every scrape."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One family per gauge; all in one round trip each, none kept between scrapes."""
-        with connection.cursor() as cursor:
-            for name, text, query in GAUGES:
-                cursor.execute(query)
-                rows = cursor.fetchall()
-                family = GaugeMetricFamily(name, text, labels=[column.name for column in cursor.description[1:]])
-                for value, *labels in rows:
-                    family.add_metric(labels, float(value))
-                yield family
+class DatabaseMetrics(Collector):
+    """Asks the database at every scrape."""
+
+    def collect(self) -> Iterator[Metric]:
+        """One family per query; one round trip each, none kept between scrapes."""
+        yield from read(GAUGES, GaugeMetricFamily)
+        yield from read(COUNTERS, CounterMetricFamily)
+
+
+def read(
+    queries: Iterable[tuple[str, str, str]], kind: type[GaugeMetricFamily | CounterMetricFamily]
+) -> Iterator[Metric]:
+    """The families of some queries: the first column is the value, the others are labels."""
+    with connection.cursor() as cursor:
+        for name, text, query in queries:
+            cursor.execute(query)
+            rows = cursor.fetchall()
+            family = kind(name, text, labels=[column.name for column in cursor.description[1:]])
+            for value, *labels in rows:
+                family.add_metric(labels, float(value))
+            yield family
 
 
 @require_safe
@@ -84,7 +101,7 @@ def metrics(_request: HttpRequest) -> HttpResponse:
     else:
         text = prometheus_client.generate_latest(prometheus_client.REGISTRY)
     gauges = CollectorRegistry()
-    gauges.register(DatabaseGauges())
+    gauges.register(DatabaseMetrics())
     try:
         text += prometheus_client.generate_latest(gauges)
     except Error:

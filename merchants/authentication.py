@@ -11,7 +11,7 @@ from rest_framework_simplejwt.tokens import Token
 
 from merchants import api_keys
 from merchants.models import ApiKey, Membership, Mode, User
-from merchants.principal import ROLE_SCOPES, Principal
+from merchants.principal import KEY_SCOPES, ROLE_SCOPES, Principal, staff_scopes
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -35,7 +35,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             id=f"key:{record.prefix}",
             merchant=record.merchant,
             mode=Mode(record.mode),
-            scopes=frozenset(record.scopes),
+            scopes=frozenset(record.scopes) & KEY_SCOPES,
         )
         return principal, record
 
@@ -63,12 +63,13 @@ class MerchantJWTAuthentication(JWTAuthentication):
         )
         if membership is None:
             raise AuthenticationFailed("You are no member of this merchant any more.", code="membership_ended")
+        person = cast("User", user)
         principal = Principal(
-            id=f"user:{user.pk}",
+            id=f"user:{person.pk}",
             merchant=membership.merchant,
             mode=Mode(token["mode"]),
-            scopes=ROLE_SCOPES[membership.role],
-            user=cast("User", user),
+            scopes=ROLE_SCOPES[membership.role] | staff_scopes(person),
+            user=person,
         )
         return principal, token
 

@@ -8,6 +8,9 @@ from merchants.models import Merchant, Mode, Role, Scope, User
 READ: Final = frozenset({Scope.PAYMENTS_READ.value})
 WRITE: Final = READ | {Scope.PAYMENTS_WRITE.value}
 
+#: All that an API key can be given.
+KEY_SCOPES: Final = frozenset(Scope.values)
+
 #: What a person may do through the API, by role.
 ROLE_SCOPES: Final[dict[str, frozenset[str]]] = {
     Role.VIEWER: READ,
@@ -15,6 +18,23 @@ ROLE_SCOPES: Final[dict[str, frozenset[str]]] = {
     Role.OPERATOR: WRITE,
     Role.ADMIN: WRITE,
 }
+
+
+DEAD_LETTERS_READ: Final = "dead_letters:read"
+DEAD_LETTERS_WRITE: Final = "dead_letters:write"
+#: What platform staff may do besides, by the permissions they have in the console. No API key ever has these scopes:
+#: a key is a merchant's, and dead letters are of all merchants.
+STAFF_SCOPES: Final = {
+    "messaging.view_deadletter": DEAD_LETTERS_READ,
+    "messaging.resolve_deadletter": DEAD_LETTERS_WRITE,
+}
+
+
+def staff_scopes(user: User) -> frozenset[str]:
+    """The scopes that a person has as platform staff."""
+    if not user.is_staff:
+        return frozenset()
+    return frozenset(scope for permission, scope in STAFF_SCOPES.items() if user.has_perm(permission))
 
 
 @dataclass(frozen=True, slots=True)

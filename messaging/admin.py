@@ -1,20 +1,9 @@
-"""Messages on their way, dead letters and signs of life in the admin: to look at."""
+"""Messages on their way and signs of life in the admin: to look at. Dead letters are the console's."""
 
 from django.contrib import admin
 
 from messaging.look_only import LookOnly
-from messaging.models import DeadLetter, Heartbeat, OutboxMessage
-
-
-@admin.register(DeadLetter)
-class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
-    """What will not be tried again by itself."""
-
-    list_display = ("cause", "state", "subject", "actor", "attempts", "detail", "last_failed_at")
-    list_filter = ("state", "cause", "queue", "actor")
-    search_fields = ("=subject", "=message_id", "=request_id")
-    ordering = ("-id",)
-    show_full_result_count = False
+from messaging.models import Heartbeat, OutboxMessage
 
 
 @admin.register(OutboxMessage)

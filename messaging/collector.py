@@ -83,8 +83,9 @@ def decode(body: bytes) -> Message[Any] | None:
         uuid.UUID(message.message_id)
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    sound = isinstance(message.actor_name, str) and isinstance(message.kwargs, dict) and b"\\u0000" not in body
-    return message if sound and isinstance(message.options, dict) else None
+    fields: list[tuple[Any, type]] = [(message.actor_name, str), (message.kwargs, dict), (message.options, dict)]
+    sound = all(isinstance(value, kind) for value, kind in fields)
+    return message if sound and b"\\u0000" not in body else None
 
 
 def derived_id(delivery: Delivery, queue: str) -> uuid.UUID:

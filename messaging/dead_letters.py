@@ -109,3 +109,10 @@ def without_row(text: str) -> str:
 def storable(text: str) -> str:
     """Text that PostgreSQL can store: no NUL, no half of a surrogate pair."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def prune(*, before: datetime, batch: int) -> int:
+    """Forget one batch of letters that were resolved before a time; returns how many. Open ones are kept for ever."""
+    old = DeadLetter.objects.filter(resolved_at__lt=before).order_by("resolved_at").values("pk")[:batch]
+    deleted, _ = DeadLetter.objects.filter(pk__in=list(old.values_list("pk", flat=True))).delete()
+    return deleted

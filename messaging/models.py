@@ -1,4 +1,4 @@
-"""The tables of messaging: messages waiting to be published, dead letters and what was decided on them, signs of life."""
+"""The tables of messaging: messages to publish, dead letters and what was decided on them, and signs of life."""
 
 import uuid
 from typing import ClassVar
@@ -46,7 +46,7 @@ class OutboxMessage(models.Model):
 
 
 class Resolution(models.Model):
-    """A decision of people about dead letters: to replay or to discard them. Who, when, why, and how far it has come."""
+    """What people decided about dead letters: to replay or to discard them; who, when, why, and how far it has come."""
 
     class Action(models.TextChoices):
         REPLAY = "replay"

@@ -9,8 +9,13 @@ BY_POSITION: Final = "*"
 class Arguments(Protocol):
     """What a message and its proxy have in common."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """By position."""
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """By name."""
 
 
 def payload_of(message: Arguments) -> dict[str, Any]:

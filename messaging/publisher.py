@@ -71,11 +71,11 @@ class InProcessPublisher:
         broker = dramatiq.get_broker()
         published = Published()
         for message in messages:
-            if message.routing_key in broker.get_declared_queues():
-                broker.enqueue(Message.decode(message.body))
-            elif not message.exchange:
+            if not message.exchange and message.routing_key not in broker.get_declared_queues():
                 published.refused.add(message.message_id)
                 continue
+            if not message.exchange:
+                broker.enqueue(Message.decode(message.body))
             published.confirmed.add(message.message_id)
         return published
 
@@ -105,6 +105,7 @@ class RabbitPublisher:
         self._failure = ""
         self._blocked = ""
         self._unexplained = ""
+        self._returned = False
         self._declarations = 0
         self._next_tag = 1
         self._unconfirmed: dict[int, str] = {}
@@ -188,6 +189,7 @@ class RabbitPublisher:
         assert self._channel is not None, "ensure_connected() comes first"
         self._outcome = Published()
         self._unconfirmed = {}
+        self._returned = False
         try:
             for message in messages:
                 self._send(self._channel, message)
@@ -199,8 +201,9 @@ class RabbitPublisher:
             reason = self._blocked or self._failure or "no confirm in time"
             log.warning("publish_unconfirmed", count=len(self._unconfirmed), reason=reason)
             self._unexplained = "" if self._blocked else f"messages were not confirmed ({reason})"
-        if self._outcome.refused or (self._unconfirmed and not self._blocked):
+        if self._returned or (self._unconfirmed and not self._blocked):
             # Start afresh: a lost queue is declared again, late confirms of this batch cannot mix with the next.
+            # What a full queue rejects needs nothing of that.
             self.close()
         return self._outcome
 
@@ -224,6 +227,7 @@ class RabbitPublisher:
     def _on_return(self, _channel: Any, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """A message that no queue takes comes back, and only then is confirmed."""
         log.warning("publish_returned", routing_key=method.routing_key, reason=method.reply_text)
+        self._returned = True
         self._outcome.refused.add(str(properties.message_id))
 
     def _on_confirm(self, frame: Any) -> None:

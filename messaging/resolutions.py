@@ -5,25 +5,23 @@ letter that dies again meanwhile is not replayed for ever. It is worked off in c
 interruption loses nothing, and two workers, two tabs or two clicks resolve a letter once.
 """
 
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, Final, Protocol, cast
+from typing import Final
 
 import structlog
-from django.conf import settings
-from django.db import transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-from django.utils.module_loading import import_string
 
-from messaging import dead_letters, outbox
+from messaging import outbox
 from messaging.failpoints import failpoint
+from messaging.judgements import Verdict, send_back
 from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.selections import Selection
 
 log = structlog.get_logger(__name__)
 
@@ -31,171 +29,8 @@ log = structlog.get_logger(__name__)
 CHUNK: Final = 100
 #: A running resolution that nobody has worked on for this long (s) is taken up again.
 REVIVE_AFTER: Final = 60
-#: Subjects that are judged in one query.
-JUDGED_AT_ONCE: Final = 1000
-
-
-class Verdict(StrEnum):
-    """What a replay would do with a letter."""
-
-    GOES = "goes"
-    SETTLED = "settled"
-    BLOCKED = "blocked"
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, why, and the money (minor units) that is at stake when it goes."""
-
-    verdict: Verdict
-    note: str = ""
-    amount: int = 0
-    currency: str = ""
-
-
-class Owner(Protocol):
-    """Who knows what letters are about; the setting `DEAD_LETTER_OWNERS` names one for each kind of subject."""
-
-    def judge(self, ids: Sequence[str]) -> Mapping[str, Judgement]:
-        """What a replay would do, for each id. Nothing is locked or changed."""
-
-    def send_back(self, id_: str, *, now: datetime) -> Judgement:
-        """Make ready what the message is about, in the caller's transaction; what was done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which open letters: these ids, or all that match. Empty fields do not narrow it down."""
-
-    ids: tuple[int, ...] | None = None
-    queue: str = ""
-    actor: str = ""
-    cause: str = ""
-    since: datetime | None = None
-    before: datetime | None = None
-
-    def letters(self) -> QuerySet[DeadLetter]:
-        """The chosen letters that are still open."""
-        wanted = Q(state=DeadLetter.State.OPEN)
-        if self.ids is not None:
-            wanted &= Q(pk__in=self.ids)
-        for name in ("queue", "actor", "cause"):
-            if value := getattr(self, name):
-                wanted &= Q(**{name: value})
-        if self.since:
-            wanted &= Q(last_failed_at__gte=self.since)
-        if self.before:
-            wanted &= Q(last_failed_at__lt=self.before)
-        return DeadLetter.objects.filter(wanted)
-
-    def document(self) -> dict[str, Any]:
-        """As a resolution keeps it."""
-        chosen = {name: value for name, value in asdict(self).items() if value not in {None, ""}}
-        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in chosen.items()}
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "Selection":
-        """Out of what a resolution keeps."""
-        times = {name: parse_datetime(document[name]) for name in ("since", "before") if name in document}
-        ids = {"ids": tuple(document["ids"])} if "ids" in document else {}
-        return cls(**{**document, **ids, **times})
-
-
-# --- looking at it first
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many letters of one cause would go where."""
-
-    cause: str
-    actor: str
-    queue: str
-    goes: int = 0
-    settled: int = 0
-    blocked: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.goes + self.settled + self.blocked
-
-
-@dataclass(slots=True)
-class Preview:
-    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once."""
-
-    tallies: list[Tally] = field(default_factory=list)
-    sums: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-
-    def count(self, verdict: Verdict) -> int:
-        """Letters with this verdict."""
-        return sum(getattr(tally, verdict.value) for tally in self.tallies)
-
-    @property
-    def total(self) -> int:
-        """All letters."""
-        return sum(tally.total for tally in self.tallies)
-
-
-def preview(selection: Selection) -> Preview:
-    """What a replay would do, without doing anything."""
-    made, tallies, counted = Preview(), {}, set()
-    for letters in in_chunks(selection.letters()):
-        judgements = judge(letters)
-        for letter in letters:
-            key = (letter.cause, letter.actor, letter.queue)
-            tally = tallies.setdefault(key, Tally(*key))
-            judgement = judgements[letter.pk]
-            setattr(tally, judgement.verdict, getattr(tally, judgement.verdict) + 1)
-            if judgement.note:
-                made.notes[judgement.note] = made.notes.get(judgement.note, 0) + 1
-            if judgement.verdict == Verdict.GOES and judgement.currency and letter.subject not in counted:
-                counted.add(letter.subject)
-                made.sums[judgement.currency] = made.sums.get(judgement.currency, 0) + judgement.amount
-    made.tallies = sorted(tallies.values(), key=lambda tally: (-tally.total, tally.cause))
-    return made
-
-
-def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """The letters, so many at a time; without their bodies and tracebacks."""
-    last = 0
-    while chunk := list(letters.filter(pk__gt=last).defer("body", "traceback").order_by("pk")[:JUDGED_AT_ONCE]):
-        yield chunk
-        last = chunk[-1].pk
-
-
-def judge(letters: Sequence[DeadLetter]) -> dict[int, Judgement]:
-    """The judgement on each letter, by its id; one query per kind of subject."""
-    ids: dict[str, set[str]] = {}
-    for letter in letters:
-        kind, _, id_ = letter.subject.partition(":")
-        ids.setdefault(kind, set()).add(id_)
-    known = {kind: owner.judge(sorted(of_kind)) for kind, of_kind in ids.items() if (owner := owner_of(kind))}
-    return {letter.pk: judge_one(letter, known) for letter in letters}
-
-
-def judge_one(letter: DeadLetter, known: Mapping[str, Mapping[str, Judgement]]) -> Judgement:
-    """One letter's judgement, by what the owners know."""
-    if is_cut(letter):
-        return Judgement(Verdict.BLOCKED, "too large to have been kept whole; discard it and have it sent anew")
-    kind, _, id_ = letter.subject.partition(":")
-    return known.get(kind, {}).get(id_) or Judgement(Verdict.GOES)
-
-
-def is_cut(letter: DeadLetter) -> bool:
-    """Whether only the beginning of the letter's body was kept."""
-    return letter.body_size > dead_letters.MOST_KEPT
-
-
-def owner_of(kind: str) -> Owner | None:
-    """Who knows about subjects of a kind."""
-    name = settings.DEAD_LETTER_OWNERS.get(kind)
-    return cast("Owner", import_string(name)) if name else None
-
-
-# --- deciding
+#: The advisory lock under which decisions take their letters, one decision after the other. Any number of our own.
+DECIDING: Final = 0x5E77_1ED0
 
 
 @transaction.atomic(durable=True)
@@ -214,6 +49,26 @@ def resolve(
     What another running resolution has in hand is left to it. A worker does the rest, or with `in_background`
     unset whoever calls `work_off`; should that one die, a worker takes over.
     """
+    return decide(
+        selection, action, reason=reason, by=by, rate=rate, request_id=request_id, in_background=in_background
+    )
+
+
+def decide(
+    selection: Selection,
+    action: Resolution.Action,
+    *,
+    reason: str,
+    by: str,
+    rate: int | None = None,
+    request_id: str = "",
+    in_background: bool = True,
+) -> Resolution:
+    """As `resolve`, in the caller's transaction, which should be short: other decisions wait for its end."""
+    assert connection.in_atomic_block, "a decision and its letters are one commit"
+    # Without the lock two decisions at once would both see a letter as free, and both count it as theirs.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])
     resolution = Resolution.objects.create(
         action=action,
         reason=reason,
@@ -223,11 +78,8 @@ def resolve(
         request_id=request_id,
         revive_at=Now() + timedelta(seconds=REVIVE_AFTER),
     )
-    free = Q(resolution=None) | ~Q(resolution__state=Resolution.State.RUNNING)
-    chosen = selection.letters().filter(free)
-    resolution.total = DeadLetter.objects.filter(pk__in=chosen.values("pk"), state=DeadLetter.State.OPEN).update(
-        resolution=resolution
-    )
+    chosen = DeadLetter.objects.filter(pk__in=selection.free().values("pk"), state=DeadLetter.State.OPEN)
+    resolution.total = chosen.update(resolution=resolution)
     resolution.save(update_fields=["total"])
     if in_background:
         outbox.stage("resolution.due", {"ids": [resolution.pk]}, request_id=request_id)
@@ -246,14 +98,13 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
     if resolution is None:
         return None
     limit = min(CHUNK, resolution.rate or CHUNK)
-    waiting = resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken)
-    letters = list(waiting.select_for_update(no_key=True).order_by("pk")[:limit])
+    letters = list(waiting_of(resolution).select_for_update(no_key=True).order_by("pk")[:limit])
     now = timezone.now()
     for letter in letters:
         outcome = resolve_one(letter, resolution, now=now)
         setattr(resolution, outcome, getattr(resolution, outcome) + 1)
         resolution.last_taken = letter.pk
-    if len(letters) < limit:
+    if not waiting_of(resolution).exists():
         resolution.state, resolution.revive_at, resolution.finished_at = Resolution.State.DONE, None, now
     else:
         pause = timedelta(seconds=limit / resolution.rate if resolution.rate else 0)
@@ -263,6 +114,21 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
     resolution.save()
     failpoint("resolution.chunk")
     return resolution
+
+
+def work_off_all(resolution_id: int) -> Iterator[Resolution]:
+    """Resolve chunk after chunk, no faster than the resolution's rate; yields it after each."""
+    while (resolution := work_off(resolution_id)) is not None:
+        yield resolution
+        if resolution.state != Resolution.State.RUNNING:
+            return
+        if resolution.rate:
+            time.sleep(min(CHUNK, resolution.rate) / resolution.rate)
+
+
+def waiting_of(resolution: Resolution) -> QuerySet[DeadLetter]:
+    """The letters that a resolution has still to take in hand."""
+    return resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken)
 
 
 def resolve_one(letter: DeadLetter, resolution: Resolution, *, now: datetime) -> str:
@@ -281,15 +147,6 @@ def resolve_one(letter: DeadLetter, resolution: Resolution, *, now: datetime) ->
     letter.replayed_as = stage_again(letter, now=now)
     close(letter, DeadLetter.State.REPLAYED, now=now)
     return "replayed"
-
-
-def send_back(letter: DeadLetter, *, now: datetime) -> Judgement:
-    """Make ready what a letter is about."""
-    if is_cut(letter):
-        return judge_one(letter, {})
-    kind, _, id_ = letter.subject.partition(":")
-    owner = owner_of(kind)
-    return owner.send_back(id_, now=now) if owner else Judgement(Verdict.GOES)
 
 
 def stage_again(letter: DeadLetter, *, now: datetime) -> uuid.UUID:
@@ -345,17 +202,3 @@ def rescue() -> int:
     Resolution.objects.filter(pk__in=[pk for pk, _ in found]).update(revive_at=Now() + timedelta(seconds=REVIVE_AFTER))
     outbox.stage_many("resolution.due", (({"ids": [pk]}, request_id) for pk, request_id in found))
     return len(found)
-
-
-def causes() -> QuerySet[DeadLetter, dict[str, Any]]:
-    """The open letters, counted by cause, the most frequent first."""
-    open_ = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
-    grouped = open_.values("cause", "actor", "queue").annotate(count=Count("pk"))
-    return grouped.order_by(F("count").desc(), "cause")
-
-
-def prune(*, before: datetime, batch: int) -> int:
-    """Forget one batch of letters that were resolved before a time; returns how many. Open ones are kept for ever."""
-    old = DeadLetter.objects.filter(resolved_at__lt=before).order_by("resolved_at").values("pk")[:batch]
-    deleted, _ = DeadLetter.objects.filter(pk__in=list(old.values_list("pk", flat=True))).delete()
-    return deleted

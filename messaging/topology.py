@@ -1,4 +1,4 @@
-"""What must exist on RabbitMQ, in one place: who publishes or consumes declares it, `doctor` compares, operators load it.
+"""What must exist on RabbitMQ, in one place. Whoever publishes or consumes declares it; `doctor` compares.
 
 - Work queues are quorum queues. Whatever they give up goes to a dead-letter queue of their own, at least once, and
   from there the collector makes it a row.
@@ -16,6 +16,8 @@ from dramatiq.common import xq_name
 #: that kills its worker each time still ends within minutes.
 DELIVERY_LIMIT: Final = 100
 EXCHANGE_TYPE: Final = "topic"
+#: Where it all lives in `definitions`: the virtual host that every RabbitMQ has.
+VIRTUAL_HOST: Final = "/"
 
 
 def work_queues() -> list[str]:
@@ -58,9 +60,31 @@ def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def definitions() -> dict[str, Any]:
+    """All of it as RabbitMQ's own tools load it, for who sets up a node before we connect. No users, no secrets.
+
+    https://www.rabbitmq.com/docs/definitions
+    """
+    lasting = {"vhost": VIRTUAL_HOST, "durable": True, "auto_delete": False}
+    declared = declarations(work_queues())
+    exchange = {"name": settings.EVENTS_EXCHANGE, "type": EXCHANGE_TYPE, "internal": False, "arguments": {}}
+    return {
+        "vhosts": [{"name": VIRTUAL_HOST}],
+        "queues": [{"name": name, **lasting, "arguments": arguments} for name, arguments in declared.items()],
+        "exchanges": [{**exchange, **lasting}],
+        "bindings": [],
+    }
+
+
+def is_changed_declaration(reason: object) -> bool:
+    """Whether RabbitMQ refuses to declare something because it exists with other properties."""
+    return "PRECONDITION_FAILED" in str(reason) or "inequivalent arg" in str(reason)
+
+
 def explain(reason: object) -> str:
-    """RabbitMQ's own words, and for changed declarations the mend."""
+    """RabbitMQ's own words, and for changed declarations the mend; first who knows more, as heartbeats cut the end."""
     text = str(reason) or repr(reason)
-    if "PRECONDITION_FAILED" in text or "inequivalent arg" in text:
-        text += " -- It exists with other arguments: let it run empty, delete it, and it is declared anew."
+    if is_changed_declaration(text):
+        mend = "It exists with other arguments: let it run empty, delete it, and it is declared anew."
+        text = f"see `manage.py doctor`: {text} -- {mend}"
     return text[:500]

@@ -6,11 +6,13 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from messaging.look_only import LookOnly
+from messaging.models import DeadLetter
 from payments import breaker
 from payments.declines import ERRORS, support_for
 from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
@@ -87,7 +89,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     inlines: ClassVar = [AttemptInline, GatewayEventInline, EventInline]
     actions = ("take_up_now",)
     fieldsets = (
-        (None, {"fields": ("id", "state", "what_now", "money", "captured", "merchant", "mode")}),
+        (None, {"fields": ("id", "state", "what_now", "dead_letters", "money", "captured", "merchant", "mode")}),
         (
             "Asked for",
             {
@@ -182,6 +184,18 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
             return "Nothing went wrong."
         reason = " / ".join(filter(None, [payment.error_code, payment.decline_code, payment.error_detail]))
         return f"{reason}. {support_for(payment.error_code, payment.decline_code)}"
+
+    @admin.display(description="dead letters")
+    def dead_letters(self, payment: Payment) -> str:
+        """Its messages that died, the newest first."""
+        letters = (
+            DeadLetter.objects.filter(subject=f"payment:{payment.pk}").order_by("-id").values("pk", "cause", "state")
+        )
+        links = (
+            (reverse("admin:messaging_deadletter_change", args=[letter["pk"]]), letter["cause"], letter["state"])
+            for letter in letters[:20]
+        )
+        return format_html_join(", ", '<a href="{}">{}</a> ({})', links) or "none"
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Who may bring a retry forward."""

@@ -71,6 +71,12 @@ class UnknownGateway(Refused):
     code = "gateway_unknown"
 
 
+class NothingToResolve(Refused):
+    """No open dead letter matches that is not in somebody's hands already; nothing was done. Look at the list again."""
+
+    code = "nothing_to_resolve"
+
+
 class OrderConflict(Refused):
     """Another payment has this order."""
 

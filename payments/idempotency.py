@@ -21,7 +21,7 @@ from payments.errors import (
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
 )
-from payments.models import Payment
+from payments.models import IdempotencyKey, Payment
 from payments.states import FINAL
 
 #: How long a key and its answer are kept at least: longer than any client goes on retrying.
@@ -74,12 +74,17 @@ CLAIM: Final = """
         (merchant_id, key, fingerprint, status_code, body, location, payment_id)
     VALUES (%s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (merchant_id, key) DO UPDATE SET replays = stored.replays + 1
-    RETURNING payment_id, fingerprint, status_code, body, location
+    RETURNING replays > 0, fingerprint, status_code, body, location
 """
 
 
-def claim_or_replay(*, merchant: Merchant, key: str, print_: bytes, answer: Answer, payment: Payment) -> Answer:
-    """Store key and answer for this payment, or find the answer that is stored under the key already.
+def claim_or_replay(
+    *, merchant: Merchant, key: str, print_: bytes, answer: Answer, payment: Payment | None = None
+) -> Answer:
+    """Store key and answer, for this payment if it is about one, or find the answer that is stored already.
+
+    Who learns the answer only from its operation claims with an empty one, and calls `complete` in the same
+    transaction: twins wait for its end.
 
     A twin that is still in its transaction is waited for, up to the connection's `lock_timeout`. The count of
     replays stands with the key, not with the payment: a worker may hold that one's lock.
@@ -87,20 +92,29 @@ def claim_or_replay(*, merchant: Merchant, key: str, print_: bytes, answer: Answ
     Raises:
         IdempotencyKeyReused: the key belongs to another request; the transaction must be rolled back.
     """
-    ours: list[Any] = [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, payment.pk]
+    about = None if payment is None else payment.pk
+    ours: list[Any] = [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, about]
     with connection.cursor() as cursor:
         cursor.execute(CLAIM, ours)
-        payment_id, stored_print, status_code, body, location = cursor.fetchone()
+        replayed, stored_print, status_code, body, location = cursor.fetchone()
     if bytes(stored_print) != print_:
         raise IdempotencyKeyReused
-    return Answer(status_code, body, location, replayed=payment_id != payment.pk)
+    return Answer(status_code, body, location, replayed=replayed)
+
+
+def complete(*, merchant: Merchant, key: str, answer: Answer) -> Answer:
+    """Store the answer of an operation under its key, in the transaction that claimed it."""
+    assert connection.in_atomic_block, "an answer is stored in the transaction of its operation"
+    stored = IdempotencyKey.objects.filter(merchant=merchant, key=key)
+    stored.update(status_code=answer.status_code, body=answer.body, location=answer.location)
+    return answer
 
 
 PRUNE: Final = """
     DELETE FROM payments_idempotencykey WHERE id IN (
         SELECT stored.id FROM payments_idempotencykey AS stored
-        JOIN payments_payment AS payment ON payment.id = stored.payment_id
-        WHERE stored.created_at < %(before)s AND payment.status = ANY(%(final)s)
+        LEFT JOIN payments_payment AS payment ON payment.id = stored.payment_id
+        WHERE stored.created_at < %(before)s AND (stored.payment_id IS NULL OR payment.status = ANY(%(final)s))
         LIMIT %(batch)s
         FOR UPDATE OF stored SKIP LOCKED
     )

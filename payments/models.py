@@ -248,7 +248,14 @@ class IdempotencyKey(models.Model):
     status_code = models.PositiveSmallIntegerField()
     body = models.TextField()
     location = models.CharField(max_length=255)
-    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="idempotency_keys")
+    payment = models.ForeignKey(
+        Payment,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="idempotency_keys",
+        help_text="The payment that the request made, if it made one.",
+    )
     replays = models.PositiveIntegerField(db_default=0, help_text="How many duplicates of the request it has absorbed.")
     created_at = models.DateTimeField(db_default=Now())
 

@@ -24,6 +24,7 @@ REFUSALS: Final[dict[type[Refused], tuple[int, str]]] = {
     errors.WebhookNotAuthentic: (401, "Webhook not authentic"),
     errors.PaymentMethodRequired: (400, "Payment method required"),
     errors.IdempotencyKeyInUse: (409, "Request under way"),
+    errors.NothingToResolve: (409, "Nothing to resolve"),
     errors.OrderPaymentActive: (409, "Order has a payment under way"),
     errors.OrderAlreadyPaid: (409, "Order already paid"),
     errors.IdempotencyKeyReused: (422, "Idempotency key used for another request"),

@@ -1,5 +1,4 @@
-"""What dead letters need to know of payments: which may go back, and which are settled. For the setting
-`DEAD_LETTER_OWNERS`."""
+"""What dead letters need to know of payments, for the setting `DEAD_LETTER_OWNERS`: which may go back."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
-from messaging.resolutions import Judgement, Verdict
+from messaging.judgements import Judgement, Verdict
 from payments.models import Payment
 from payments.operations import replay
 from payments.operations.replay import PAID_OTHERWISE, UNDER_WAY
@@ -57,9 +56,9 @@ def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
         holds_order=True,
     )
     return list(
-        Payment.objects.filter(pk__in=ids).annotate(
-            taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0))
-        )
+        Payment.objects.filter(pk__in=ids)
+        .only("status", "error_code", "amount", "amount_captured", "currency")  # a preview judges very many
+        .annotate(taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0)))
     )
 
 

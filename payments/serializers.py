@@ -16,13 +16,26 @@ from payments.states import Status
 MAX_METADATA_PAIRS: Final = 50
 
 
+class KnownFieldsOnly:
+    """Mixin for serializers that refuse fields that they do not know."""
+
+    def to_internal_value(self: Any, data: Any) -> Any:
+        """Refuse the unknown: a misspelt field would silently change what is done."""
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            message = "There is no such field. Known are: " + ", ".join(self.fields) + "."
+            raise serializers.ValidationError(
+                {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
+            )
+        return super().to_internal_value(data)  # type: ignore[misc]  # the serializer's
+
+
 @extend_schema_serializer(
     examples=[
         OpenApiExample(name, value={"amount": "10.00", "currency": "EUR", "payment_method": name}, request_only=True)
         for name in ("pm_ok", "pm_declined", "pm_flaky_2", "pm_down", "pm_timeout_charged")
     ]
 )
-class PaymentRequestSerializer(serializers.Serializer[PaymentRequest]):
+class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRequest]):
     """A wish to be paid. Only `amount` is required; null counts as absent."""
 
     not_of_the_operation: ClassVar[tuple[str, ...]] = ("capture", "idempotency_key")
@@ -62,15 +75,6 @@ class PaymentRequestSerializer(serializers.Serializer[PaymentRequest]):
     idempotency_key = serializers.CharField(
         required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
     )
-
-    def to_internal_value(self, data: Any) -> Any:
-        """Refuse fields that we do not know: a misspelt one would silently change what is charged."""
-        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
-            message = "There is no such field. Known are: " + ", ".join(self.fields) + "."
-            raise serializers.ValidationError(
-                {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
-            )
-        return super().to_internal_value(data)
 
     def validate_metadata(self, value: dict[str, str] | None) -> dict[str, str] | None:
         """Few pairs, short names."""

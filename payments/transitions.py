@@ -9,6 +9,9 @@ from typing import Any
 
 from django.db import transaction
 
+from messaging import outbox
+from messaging.failpoints import failpoint
+from payments import cloud_events
 from payments.events import SNAPSHOT_SCHEMA, EventType, entered
 from payments.models import Payment, PaymentEvent
 from payments.reads import represent
@@ -71,13 +74,22 @@ def update(payment: Payment, **changes: Any) -> None:
 
 
 def write_event(payment: Payment, event_type: EventType) -> None:
-    """Append what has just happened, with the payment as it now is."""
-    PaymentEvent.objects.create(
+    """Append what has just happened, with the payment as it now is, and stage its announcement to other systems."""
+    view = represent(payment)
+    event = PaymentEvent.objects.create(
         payment=payment,
         merchant_id=payment.merchant_id,
         mode=payment.mode,
         type=event_type,
         version=payment.version,
-        snapshot={"schema": SNAPSHOT_SCHEMA, **represent(payment)},
+        snapshot={"schema": SNAPSHOT_SCHEMA, **view},
         request_id=payment.request_id,
     )
+    outbox.announce(
+        event_type,
+        cloud_events.encode(event, payment, view),
+        event_id=event.pk,
+        content_type=cloud_events.CONTENT_TYPE,
+        request_id=payment.request_id,
+    )
+    failpoint("event.written")

@@ -3,7 +3,7 @@
 import math
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ class Settings:
     """One state of all settings; the defaults are a gateway without faults.
 
     `latency`: seconds before every answer of a charge or a look-up; the decision is on disk by then.
+    `mended`: payment methods whose charges behave as those with `pm_ok`: what was down is up again.
     `faults`: magic payment method -> the probability that a charge with `pm_ok` behaves as if paid with it.
     `seed`: where the draws of faults begin; to set it, even to what it is, is to begin anew.
     `forget_keys`: a second charge under a key is a second charge. Look-ups go on finding the first.
@@ -28,6 +29,7 @@ class Settings:
     """
 
     latency: float = 0.0
+    mended: Sequence[str] = field(default_factory=list)
     faults: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     forget_keys: bool = False
@@ -79,6 +81,7 @@ class LiveSettings:
         """The method that a charge with `method` behaves as, this time."""
         with self._lock:
             faults = self.current.faults
+            method = FAULTY_METHOD if method in self.current.mended else method
             if method != FAULTY_METHOD or not faults:
                 return method
             return draw(faults, self._faults.random()) or method
@@ -131,6 +134,11 @@ def are_faults(value: object) -> bool:
     return math.fsum(value.values()) <= 1 + 1e-9  # ten times 0.1 is 1 and a little
 
 
+def are_methods(value: object) -> bool:
+    """Whether it is a list of known payment methods."""
+    return isinstance(value, list) and all(isinstance(name, str) and name in BEHAVIOURS for name in value)
+
+
 #: Setting -> what it must be, in words, and whether a value is that.
 CHECKS: Final[dict[str, tuple[str, Callable[[object], bool]]]] = {
     "latency": ("a number of seconds from 0 to 120", lambda value: is_number(value, 0, 120)),
@@ -138,6 +146,7 @@ CHECKS: Final[dict[str, tuple[str, Callable[[object], bool]]]] = {
         f"an object of probabilities that sum up to 1 at most, by payment method ({', '.join(BEHAVIOURS)})",
         are_faults,
     ),
+    "mended": (f"a list of payment methods ({', '.join(BEHAVIOURS)})", are_methods),
     "seed": ("a whole number", is_integer),
     "forget_keys": ("true or false", lambda value: isinstance(value, bool)),
     "webhook_delay": ("a number of seconds from 0 to 3600", lambda value: is_number(value, 0, 3600)),

@@ -197,9 +197,14 @@ class System:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command; what it prints."""
-        argv = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        done = subprocess.run(argv, env={**os.environ, **self.env}, check=True, capture_output=True, text=True)
+        done = self.try_to_manage(*arguments)
+        assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def try_to_manage(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a management command that may end otherwise than well."""
+        argv = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        return subprocess.run(argv, env={**os.environ, **self.env, **env}, check=False, capture_output=True, text=True)
 
     # --- the API
 
@@ -312,7 +317,7 @@ class System:
         deaths = self.query(
             "SELECT payment.id FROM payments_payment AS payment LEFT JOIN messaging_deadletter AS letter"
             " ON letter.subject = 'payment:' || payment.id"
-            " GROUP BY payment.id HAVING count(letter.id) <>"
+            " AND letter.state <> 'replayed' GROUP BY payment.id HAVING count(letter.id) <>"
             " (payment.status = 'failed' AND payment.error_code IN ('retries_exhausted', 'expired'))::int"
         )
         assert deaths == [], "a dead payment without its one dead letter, or a dead letter of a live one"

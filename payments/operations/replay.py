@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from messaging.resolutions import Judgement, Verdict
+from messaging.judgements import Judgement, Verdict
 from payments import transitions
 from payments.gateways import registry
 from payments.models import Payment

@@ -71,7 +71,7 @@ def stretch() -> float:
 
 
 def retry_or_give_up(payment: Payment, answer: Unavailable | OutcomeUnknown, *, now: datetime) -> None:
-    """Nothing was taken by this call. Try again with the same key, or fail with a dead letter when all retries are used."""
+    """Nothing was taken. Try again with the same key, or fail with a dead letter when all retries are used."""
     delays = registry.get(payment.gateway).retry_delays
     if payment.retries >= len(delays):
         give_up(payment, code="retries_exhausted", detail=answer.detail, now=now)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db.models import DateTimeField, F
 
-from messaging.models import OutboxMessage
+from messaging.models import OutboxMessage, Resolution
 from payments.models import Attempt, GatewayCircuit, Payment
 
 #: The history of a payment stays, and a trigger holds the first of them.
@@ -17,12 +17,13 @@ def times_of(model, *, kept=frozenset()):
 
 
 def pass_time(payment_id: UUID | None, seconds: float) -> None:
-    """So many seconds pass for one payment (None: for all), its attempts, the outbox and the gateways."""
+    """So many seconds pass for one payment (None: for all), its attempts, the outbox, resolutions and gateways."""
     this = {} if payment_id is None else {"pk": payment_id}
     of_this = {} if payment_id is None else {"payment": payment_id}
     shift(Payment.objects.filter(**this), times_of(Payment, kept=KEPT), seconds)
     shift(Attempt.objects.filter(**of_this), times_of(Attempt), seconds)
     shift(OutboxMessage.objects.all(), times_of(OutboxMessage), seconds)
+    shift(Resolution.objects.all(), ["revive_at"], seconds)
     shift(GatewayCircuit.objects.all(), times_of(GatewayCircuit), seconds)
 
 

@@ -31,6 +31,10 @@ class GatewayProcess:
         except httpx2.TransportError:
             return False
 
+    def break_again(self) -> None:
+        """What a test has mended is down again."""
+        assert self.http.patch(f"{self.url}/settings", json={"mended": []}).status_code == 200
+
     def stop(self) -> None:
         self.http.close()
         self.process.stop(timeout=10)

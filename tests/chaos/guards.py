@@ -30,11 +30,16 @@ EVERY_STEP = "tests/chaos/test_every_step.py::test_a_crash_at_any_step_neither_l
 ACCEPT = "tests/integration/test_accept.py::"
 PROCESS = "tests/integration/test_process.py::"
 RELAY = "tests/integration/test_relay.py::"
+EVENTS_OUT = "tests/integration/test_events_out.py::"
 MODEL = "tests/chaos/test_model.py::"
 BREAKER = "tests/integration/test_breaker.py::"
 INBOX = "tests/integration/test_inbox.py::"
+REPLAY = "tests/integration/test_replay.py::"
+RESOLUTIONS = "tests/integration/test_resolutions.py::"
+DEAD_LETTERS = "tests/integration/test_dead_letters.py::"
 CONSUMER = "tests/integration/test_consumer.py::"
 INTAKE = "tests/integration/test_intake.py::"
+API_DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -132,6 +137,21 @@ GUARDS = [
         "write_event(payment, entered(to))",
         "transaction.on_commit(lambda: write_event(payment, entered(to)))",
         f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "the announcement of an event is of its own transaction",
+        "payments/transitions.py",
+        "outbox.announce(\n        event_type,",
+        "(lambda *words, **more: transaction.on_commit("
+        "lambda: transaction.atomic(outbox.announce)(*words, **more)))(\n        event_type,",
+        f"{EVERY_STEP}[pm_ok-accept]",
+    ),
+    guard(
+        "only what is named leaves the house",
+        "payments/cloud_events.py",
+        "**{name: shown[name] for name in SHARED}",
+        "**shown",
+        EVENTS_OUT + "test_what_people_wrote_never_leaves_the_house",
     ),
     guard(
         "a claim is committed before the call",
@@ -320,9 +340,23 @@ GUARDS = [
     guard(
         "a key is kept while its payment is not final",
         "payments/idempotency.py",
-        "AND payment.status = ANY(%(final)s)",
-        "AND (payment.status = ANY(%(final)s) OR true)",
+        "(stored.payment_id IS NULL OR payment.status = ANY(%(final)s))",
+        "true",
         "tests/integration/test_idempotency.py::test_a_key_whose_payment_is_not_final_is_never_forgotten",
+    ),
+    guard(
+        "decisions about dead letters are made one after the other",
+        "messaging/resolutions.py",
+        'cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])',
+        "pass",
+        f"{API_DEAD_LETTERS}test_a_decision_waits_for_the_one_that_is_being_made_and_takes_none_of_its_letters",
+    ),
+    guard(
+        "a decision has one request: its key is claimed in its own commit",
+        "console/decisions.py",
+        "if not answer.replayed:",
+        "if True:",
+        f"{API_DEAD_LETTERS}test_the_same_request_again_gets_the_same_bytes_and_decides_nothing",
     ),
     guard(
         "only what was confirmed is deleted",
@@ -379,6 +413,62 @@ GUARDS = [
         "            message.fail()\n",
         "",
         "tests/integration/test_escapes.py::test_a_message_is_not_acknowledged_when_its_escape_cannot_be_stored",
+    ),
+    guard(
+        "a replay asks before it charges",
+        "payments/operations/replay.py",
+        "look_up_first=payment.fence > 0,",
+        "look_up_first=False,",
+        REPLAY + "test_a_replay_never_charges_before_the_gateway_was_asked_about_the_key",
+    ),
+    guard(
+        "what was declined is never asked for under the same key",
+        "payments/operations/settle.py",
+        "transitions.stay(payment, key_number=payment.key_number + 1)",
+        "pass",
+        REPLAY + "test_what_the_gateway_has_declined_is_charged_under_the_next_key",
+    ),
+    guard(
+        "what was paid late is settled and not replayed",
+        "payments/operations/replay.py",
+        "if payment.amount_captured or payment.status in",
+        "if payment.status in",
+        REPLAY + "test_a_payment_that_was_paid_late_is_settled_and_not_charged_again",
+    ),
+    guard(
+        "a death has one row: its message id",
+        "messaging/dead_letters.py",
+        "if DeadLetter.objects.filter(message_id=message_id).exists():",
+        "if False:",
+        DEAD_LETTERS + "test_an_old_copy_of_a_message_reopens_no_letter_and_touches_no_other",
+    ),
+    guard(
+        "a letter is in one running resolution's hand",
+        "messaging/resolutions.py",
+        "pk__in=selection.free().values",
+        "pk__in=selection.letters().values",
+        RESOLUTIONS + "test_what_another_running_resolution_has_in_hand_is_left_to_it",
+    ),
+    guard(
+        "one worker at a time is at a resolution: its lock",
+        "messaging/resolutions.py",
+        "resolution = running.select_for_update(no_key=True, skip_locked=True).first()",
+        "resolution = running.first()",
+        RESOLUTIONS + "test_two_workers_at_one_resolution_take_no_letter_twice",
+    ),
+    guard(
+        "only a whole body is replayed",
+        "messaging/judgements.py",
+        "return letter.body_size > dead_letters.MOST_KEPT",
+        "return False",
+        RESOLUTIONS + "test_half_a_body_is_never_sent",
+    ),
+    guard(
+        "a stranger's message never becomes a call of an actor",
+        "messaging/collector.py",
+        "message = None if foreign else decode(delivery.body)",
+        "message = decode(delivery.body)",
+        DEAD_LETTERS + "test_a_stranger_cannot_have_an_actor_called_by_way_of_a_replay",
     ),
     guard(
         "intake: a message is acknowledged after its handler",

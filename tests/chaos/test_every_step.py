@@ -18,6 +18,7 @@ from messaging.models import DeadLetter, OutboxMessage
 from payments.models import GatewayCircuit, IdempotencyKey, Payment
 from tests.chaos.gateway_process import GatewayProcess
 from tests.chaos.victim import EXIT_STATUS, SESSION_LOCK
+from tests.outbox import announcements, work
 from tests.system import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,6 +46,17 @@ class Scene:
     def __str__(self) -> str:
         return "-".join((self.method, *self.units))
 
+    @property
+    def finals(self) -> set[str]:
+        """Where it may end. What was sent back succeeds, once the decision to do so was stored."""
+        if "decide" in self.units:
+            return {"succeeded", "failed"} if self.units[-1] == "decide" else {"succeeded"}
+        return FINALS[self.method]
+
+
+#: A payment that died while its gateway was down, and is sent back now that it is up again.
+DEAD = ("accept", *("process", "wait") * 3, "process", "mend")
+
 
 def tried(times: int) -> tuple[str, ...]:
     return ("process", "wait") * times
@@ -62,6 +74,9 @@ SCENES = [
     Scene("pm_flaky_2", ("accept", "process")),
     Scene("pm_flaky_2", ("accept", *tried(2), "process")),
     Scene("pm_down", ("accept", *tried(3), "process")),  # the last retry
+    Scene("pm_down", (*DEAD, "decide")),
+    Scene("pm_down", (*DEAD, "decide", "work_off")),
+    Scene("pm_down", (*DEAD, "decide", "work_off", "process")),  # asked first, then charged
     Scene("pm_timeout_charged", ("accept", "process")),
     Scene("pm_timeout_charged", ("accept", *tried(1), "process")),  # look-up, found
 ]
@@ -165,6 +180,7 @@ class Stage:
     def play(self, scene: Scene, fault: dict | None = None, second: dict | None = None) -> tuple:
         """Play a scene with a fault, recover, with another fault if wanted, and judge what is left."""
         GatewayCircuit.objects.all().delete()
+        self.gateway.break_again()
         command = {"key": uuid.uuid4().hex, "method": scene.method, "queue": self.queue.name}
         command["deadline"] = deadline = 0.3 if "timeout" in scene.method else 10.0
         first = self.victim.run(*scene.units, **command, fault=fault)
@@ -185,20 +201,22 @@ class Stage:
     def assert_the_message_is_somewhere(self, payment_id: str) -> None:
         """Before anybody rescues anything: what has left the outbox is in the queue."""
         in_queue = self.queue.take_all()
-        assert OutboxMessage.objects.exists() or payment_id in in_queue, "neither in the outbox nor in RabbitMQ"
+        assert work().exists() or payment_id in in_queue, "neither in the outbox nor in RabbitMQ"
 
     def judge(self, payment: Payment, scene: Scene, *, crashed: bool) -> None:
         """The invariants, with the gateway's journal as the witness."""
         charges = self.gateway.charges(str(payment.pk))
         assert len(charges) == (payment.status == "succeeded"), f"{payment.status}, and charged {len(charges)} times"
-        assert payment.status in FINALS[scene.method]
+        assert payment.status in scene.finals
         assert payment.status != "unknown" or (crashed and payment.needs_review)
         assert not payment.needs_review or payment.status == "unknown"
         assert payment.lease_expires_at is None
         assert not payment.attempts.filter(finished_at=None).exists()
         assert not OutboxMessage.objects.exists()
-        letters = DeadLetter.objects.filter(subject=f"payment:{payment.pk}").count()
+        letters = DeadLetter.objects.filter(subject=f"payment:{payment.pk}", state="open").count()
         assert letters == (payment.error_code == "retries_exhausted")
+        # Whoever plays next shall find no letters of this one.
+        DeadLetter.objects.filter(state="open").update(state="discarded", resolved_at=payment.created_at)
 
 
 def faults_of(step: str) -> list[tuple[str, str]]:
@@ -238,7 +256,9 @@ def assert_nothing_is_half_done(key: str, *, untouched: bool) -> None:
     payments = list(Payment.objects.filter(order_id=key))
     assert len(payments) == IdempotencyKey.objects.filter(key=key).count() <= 1
     if untouched:
-        assert len(payments) == OutboxMessage.objects.count(), "a payment without its message, or the other way round"
+        assert len(payments) == work().count(), "a payment without its message, or the other way round"
+        announced = sum(payment.events.count() for payment in payments)
+        assert announced == announcements().count(), "an event that is not announced, or the other way round"
     for payment in payments:
         events = payment.events.order_by("version")
         assert [event.version for event in events] == list(range(1, payment.version + 1))

@@ -55,9 +55,10 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from merchants.models import Merchant, Mode
-from messaging import relay
-from messaging.models import OutboxMessage
+from messaging import relay, resolutions
+from messaging.models import OutboxMessage, Resolution
 from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
+from messaging.selections import Selection
 from payments import rescue
 from payments.gateways.transport import NoAnswer, NotSent, Transport
 from payments.models import Payment
@@ -180,13 +181,17 @@ def cut_confirm(publisher: RabbitPublisher, side: str) -> None:
 
 
 class Recorder:
-    """A publisher that hands out what the relay publishes."""
+    """A publisher that hands out what the relay publishes: payments that are due, and resolutions."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
+        self.resolutions: list[int] = []
 
     def publish(self, messages):
-        self.ids += [payment_id for message in messages for payment_id in message.kwargs["ids"]]
+        due = [dramatiq.Message.decode(message.body) for message in messages if not message.exchange]
+        for message in due:
+            of = {"process_payments": self.ids, "continue_resolutions": self.resolutions}[message.actor_name]
+            of += message.kwargs["ids"]
         return Published(confirmed={message.message_id for message in messages})
 
 
@@ -224,10 +229,11 @@ class Work:
         rescue.run_once()
 
     def relay(self) -> None:
-        publisher = RabbitPublisher(settings.DRAMATIQ_BROKER["OPTIONS"]["url"], [self.command["queue"]])
+        url, exchange = settings.DRAMATIQ_BROKER["OPTIONS"]["url"], settings.EVENTS_EXCHANGE
+        publisher = RabbitPublisher(url, [self.command["queue"]], exchange=exchange)
         publisher.ensure_connected()
         with self.steps.counted(counting=False):
-            OutboxMessage.objects.update(queue=self.command["queue"])
+            OutboxMessage.objects.filter(exchange="").update(queue=self.command["queue"])
         relay.run_once(publisher)
 
     def relay_in_process(self) -> None:
@@ -240,6 +246,20 @@ class Work:
     def lose_message(self) -> None:
         """The broker forgot everything."""
         OutboxMessage.objects.all().delete()
+
+    def mend(self) -> None:
+        """The gateway is back."""
+        self.steps.tell(mended=httpx2.patch(f"{os.environ['SANDBOX_URL']}/settings", json={"mended": ["pm_down"]}).text)
+
+    def decide(self) -> None:
+        """Somebody has all that is dead replayed."""
+        resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="the gateway is back", by="staff")
+
+    def work_off(self) -> None:
+        """A worker takes the letters of that in hand."""
+        with self.steps.counted(counting=False):
+            resolution = Resolution.objects.get(state=Resolution.State.RUNNING)
+        resolutions.work_off(resolution.pk, in_background=True)
 
     def wait(self) -> None:
         pass_time(self.payment_id, SHORT_WAIT)
@@ -260,17 +280,21 @@ class Work:
 
     def one_round(self) -> None:
         rescue.run_once()
+        resolutions.rescue()
         recorder = Recorder()
         relay.run_once(recorder)
+        for resolution_id in recorder.resolutions:
+            resolutions.work_off(resolution_id, in_background=True)
         for payment_id in recorder.ids:
             process_payment(payment_id=UUID(payment_id))
 
 
 def is_at_rest(payment_id: UUID) -> bool:
-    """Final, or with people; and no message is left."""
+    """Final, or with people; and no message is left, and no resolution under way."""
     payment = Payment.objects.get(pk=payment_id)
     ended = payment.finished_at is not None or (payment.needs_review and payment.revive_at is None)
-    return ended and not OutboxMessage.objects.exists()
+    running = Resolution.objects.filter(state=Resolution.State.RUNNING)
+    return ended and not OutboxMessage.objects.exists() and not running.exists()
 
 
 # --- parent and child

@@ -1,7 +1,8 @@
-"""`python -m deploy.local`, which is what `make run` runs, started as a user would."""
+"""`python -m deploy.local`, started as a user would; and a node of RabbitMQ for what could disturb others."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import pika
+import pytest
 
 from deploy.local.machine import free_port
+from deploy.local.rabbitmq import RabbitMQ, find_server
 from tests.system import ROOT, eventually
 
 
@@ -69,3 +73,34 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A fresh node, with nothing on it."""
+    folder = tmp_path_factory.mktemp("node")
+    made = RabbitMQ(folder / "rabbitmq", folder / "logs", find_server())
+    processes = made.processes()
+    try:
+        for process in processes:
+            process.start()
+        processes[-1].await_ready(made.is_ready)
+        yield made
+    finally:
+        for process in reversed(processes):
+            process.stop(timeout=10)
+
+
+@pytest.fixture
+def rabbitmq_url(node, request):
+    """An empty virtual host of the node for each test."""
+    name = re.sub(r"\W", "", request.node.name)
+    node.control("add_vhost", name)
+    node.control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
+    return node.url.replace("%2F", name)
+
+
+@pytest.fixture
+def channel(rabbitmq_url):
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as connected:
+        yield connected.channel()

@@ -7,7 +7,6 @@ from django.db import connections
 from django.utils import timezone
 
 from merchants.models import Mode
-from messaging.models import OutboxMessage
 from payments.errors import (
     IdempotencyKeyReused,
     NoGateway,
@@ -18,6 +17,7 @@ from payments.errors import (
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import PaymentRequest, accept_payment, process_payment
 from payments.operations import accept as accept_module
+from tests.outbox import work
 
 
 def accept_raw(merchant, key="key-1", mode=Mode.TEST, **fields):
@@ -34,7 +34,7 @@ def test_acceptance_writes_payment_event_key_and_message_together(accept):
     assert payment.holds_order
     assert [event.type for event in payment.events.all()] == ["payment.created"]
     assert payment.idempotency_keys.get().key == "key-1"
-    message = OutboxMessage.objects.get()
+    message = work().get()
     assert message.payload == {"ids": [str(payment.pk)]}
     assert (message.queue, message.actor, message.request_id) == ("payments", "process_payments", "request-key-1")
 
@@ -60,7 +60,7 @@ def test_the_same_request_again_gets_the_same_bytes_and_does_nothing(merchant, s
     assert (again.body, again.status_code, again.location) == (first.body, first.status_code, first.location)
     assert again.replayed
     assert Payment.objects.count() == 1
-    assert OutboxMessage.objects.count() == 1
+    assert work().count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -135,4 +135,4 @@ def test_a_hundred_requests_for_one_order_make_one_payment(merchant):
     payment = Payment.objects.get()
     assert results.count(None) == 1
     assert results.count(payment.pk) == 99
-    assert OutboxMessage.objects.count() == 1
+    assert work().count() == 1

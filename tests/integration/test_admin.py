@@ -6,11 +6,13 @@ from django.test import Client
 from django.urls import reverse
 
 from merchants.models import User
-from messaging import dead_letters
+from messaging import dead_letters, resolutions
 from messaging.heartbeats import Pulse
-from messaging.models import DeadLetter
+from messaging.models import DeadLetter, Resolution
+from messaging.selections import Selection
 from payments.models import Payment
 from payments.operations import process_payment
+from tests.dying import foreign
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,6 +43,8 @@ def story(accept, sandbox):
         attempts=1,
         first_failed_at=payment.created_at,
     )
+    foreign(SCRIPT.encode(), cause=SCRIPT)
+    resolutions.resolve(Selection(actor="process_payments"), Resolution.Action.DISCARD, reason=SCRIPT, by=SCRIPT)
     Pulse("relay").beat()
     return Payment.objects.get(pk=payment.pk)
 
@@ -82,7 +86,7 @@ def test_the_list_of_payments_asks_no_query_per_row(staff, accept, django_assert
 
 
 @pytest.mark.parametrize("action", ["add", "change", "delete"])
-@pytest.mark.parametrize("model", [Payment, DeadLetter])
+@pytest.mark.parametrize("model", [Payment, DeadLetter, Resolution])
 def test_nobody_edits_by_hand(staff, story, model, action):
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{action}"
     arguments = [] if action == "add" else [model.objects.first().pk]

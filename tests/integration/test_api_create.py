@@ -20,6 +20,7 @@ from payments import transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.problems import CATALOGUE
 from payments.states import Status
+from tests.outbox import work
 
 URL = "/api/v1/payments"
 LIVE_KEY = "sk_live_the-key-of-the-tests"
@@ -156,7 +157,7 @@ def test_the_same_request_again_gets_the_same_bytes_and_makes_no_second_payment(
         first["Location"],
         first["Content-Type"],
     )
-    assert Payment.objects.count() == OutboxMessage.objects.count() == 1
+    assert Payment.objects.count() == work().count() == 1
 
 
 @pytest.mark.django_db
@@ -604,4 +605,4 @@ def test_no_json_whatever_makes_the_server_fail(post, document):
     response = post(json.dumps(document), key=str(uuid4()))
     assert response.status_code == 202 or 400 <= response.status_code < 500, document
     assert response.json()
-    assert Payment.objects.count() == IdempotencyKey.objects.count() == OutboxMessage.objects.count()
+    assert Payment.objects.count() == IdempotencyKey.objects.count() == work().count()

@@ -19,6 +19,7 @@ from payments import transitions
 from payments.models import Payment
 from payments.serializers import LastErrorSerializer, LinksSerializer, PaymentSerializer
 from payments.states import Status
+from tests.outbox import work
 
 URL = "/api/v1/payments"
 
@@ -303,7 +304,7 @@ def test_a_sound_request_id_is_echoed_and_stored(client):
         headers={"Idempotency-Key": "key-1", "X-Request-ID": "order-7:try_1.a"},
     )
     assert response["X-Request-ID"] == "order-7:try_1.a"
-    assert Payment.objects.get().request_id == OutboxMessage.objects.get().request_id == "order-7:try_1.a"
+    assert Payment.objects.get().request_id == work().get().request_id == "order-7:try_1.a"
     assert Payment.objects.get().events.get().request_id == "order-7:try_1.a"
 
 
@@ -363,14 +364,14 @@ def beat(process, note="", age=0):
 
 
 def test_a_system_with_all_its_processes_is_healthy(probe):
-    beat("relay")
-    beat("worker")
+    for process in ("relay", "worker", "collector"):
+        beat(process)
     response = probe.get("/health")
     healthy = {"status": "healthy"}
     assert response.status_code == 200
     assert response.json() == {
         "status": "healthy",
-        "parts": {"database": healthy, "relay": healthy, "rabbitmq": healthy, "worker": healthy},
+        "parts": dict.fromkeys(("database", "relay", "rabbitmq", "worker", "collector"), healthy),
     }
 
 
@@ -382,6 +383,16 @@ def test_a_silent_process_is_never_called_healthy_and_does_not_stop_payments(pro
     assert response.json()["status"] == "degraded"
     assert response.json()["parts"]["worker"]["status"] == "unhealthy"
     assert "manage.py worker" in response.json()["parts"]["worker"]["detail"]
+
+
+def test_a_silent_collector_is_told_with_its_mend(probe):
+    """It has no command of its own to start."""
+    for process in ("relay", "worker"):
+        beat(process)
+    body = probe.get("/health").json()
+    assert body["status"] == "degraded"
+    assert body["parts"]["collector"]["status"] == "unhealthy"
+    assert "manage.py relay" in body["parts"]["collector"]["detail"]
 
 
 def test_trouble_with_rabbitmq_is_told_as_such(probe):
@@ -406,7 +417,7 @@ def test_the_metrics_know_what_the_database_knows(probe, accept):
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/plain")
     values = gauges(response.content.decode())
-    assert values["payments_outbox_messages"] == 3
+    assert values["payments_outbox_messages"] == 6  # each payment's message and the announcement of its event
     assert values["payments_outbox_oldest_seconds"] == pytest.approx(3600, abs=60)
     assert values["payments_in_work"] == 3
     assert values["payments_unknown"] == 0

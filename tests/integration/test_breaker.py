@@ -22,6 +22,7 @@ from payments.operations import process_payment
 from payments.operations.claims import claim_payment
 from payments.operations.process import teach_breaker
 from payments.operations.settle import settle
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,7 +52,7 @@ def answered(payment, answer):
 
 def calls(accept, *answers):
     for number, answer in enumerate(answers):
-        answered(accept(key=f"call-{number}-{OutboxMessage.objects.count()}"), answer)
+        answered(accept(key=f"call-{number}-{work().count()}"), answer)
 
 
 def state():
@@ -125,7 +126,7 @@ def test_a_new_payment_waits_in_processing_and_burns_no_retry(accept, sandbox):
     assert payment.held_since is not None
     assert payment.revive_at > payment.next_attempt_at
     assert not payment.attempts.exists()
-    assert not OutboxMessage.objects.exists()
+    assert not work().exists()
     assert sandbox.charges() == []
 
 
@@ -289,7 +290,7 @@ def held(accept, count):
 
 
 def staged():
-    return [message.payload["ids"][0] for message in OutboxMessage.objects.order_by("id")]
+    return [message.payload["ids"][0] for message in work().order_by("id")]
 
 
 def test_the_one_that_waited_longest_probes_when_the_time_has_come(accept):

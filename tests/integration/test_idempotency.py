@@ -223,7 +223,7 @@ def test_a_duplicate_does_not_wait_for_the_worker_that_holds_the_payment(post):
 def prune(**options):
     out = StringIO()
     call_command("prune", stdout=out, **options)
-    return out.getvalue().strip()
+    return out.getvalue().splitlines()[0]
 
 
 def age(days):

@@ -25,6 +25,7 @@ from payments.operations import handle_gateway_event, process_payment
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
 from payments.reads import last_error
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,7 +101,7 @@ def test_an_event_is_stored_with_its_message_before_anything_is_made_of_it(accep
     assert (answer.status_code, answer.json()) == (200, {"stored": True, "known": False})
     event = GatewayEvent.objects.get()
     assert (event.handled_at, event.result, event.body["data"]["payment_id"]) == (None, "", str(payment.pk))
-    message = OutboxMessage.objects.get()
+    message = work().get()
     assert (message.actor, message.payload) == ("handle_gateway_events", {"ids": [event.pk]})
     payment.refresh_from_db()
     assert payment.status == "unknown"
@@ -111,7 +112,7 @@ def test_the_same_event_again_is_stored_once(accept):
     OutboxMessage.objects.all().delete()
     answers = [send(event_of(payment)) for _ in range(3)]
     assert [answer.json()["known"] for answer in answers] == [False, True, True]
-    assert GatewayEvent.objects.count() == OutboxMessage.objects.count() == 1
+    assert GatewayEvent.objects.count() == work().count() == 1
 
 
 def test_the_same_event_at_once_from_many_connections_is_stored_once(accept):
@@ -136,7 +137,7 @@ def test_an_event_whose_message_was_lost_is_rescued(accept):
     assert rescue.run_once() == 0
     GatewayEvent.objects.update(revive_at=Now() - timedelta(seconds=1))
     assert rescue.run_once() == 1
-    assert OutboxMessage.objects.get().payload == {"ids": [GatewayEvent.objects.get().pk]}
+    assert work().get().payload == {"ids": [GatewayEvent.objects.get().pk]}
     handle_all()
     assert GatewayEvent.objects.get().revive_at is None
     assert rescue.run_once() == 0

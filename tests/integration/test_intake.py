@@ -17,7 +17,7 @@ from messaging import collector, resolutions
 from messaging.consumer import Delivery, TryAgain
 from messaging.models import DeadLetter, Heartbeat, OutboxMessage, Resolution
 from messaging.relay import to_envelope
-from messaging.resolutions import Selection
+from messaging.selections import Selection
 from payments import intake, messages, transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import accept

@@ -19,6 +19,7 @@ from payments.operations.claims import claim_payment
 from payments.operations.process import call_gateway, settle_surely
 from payments.operations.schedule import LOOKUP_DELAYS
 from payments.operations.settle import settle
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,7 +70,7 @@ def test_a_declined_payment_fails_at_once_and_is_no_dead_letter(accept, sandbox)
     payment = process(accept(payment_method="pm_declined", order_id="o-1"))
     assert (payment.status, payment.error_code, payment.decline_code) == ("failed", "declined", "card_declined")
     assert not payment.holds_order
-    assert OutboxMessage.objects.count() == 1  # the first message; nothing was staged for a retry
+    assert work().count() == 1  # the first message; nothing was staged for a retry
     assert not DeadLetter.objects.exists()
     assert sandbox.charges() == []
 
@@ -80,7 +81,7 @@ def test_an_unavailable_gateway_is_tried_again_later_with_the_same_key(accept, s
     process(payment)
     assert (payment.status, payment.retries, payment.error_code) == ("processing", 1, "gateway_unavailable")
     assert payment.lease_expires_at is None
-    message = OutboxMessage.objects.get()
+    message = work().get()
     assert message.available_at == payment.next_attempt_at
     assert message.request_id == payment.request_id
     for _ in range(2):
@@ -162,7 +163,7 @@ def test_only_near_look_ups_are_staged_in_the_outbox(accept, sandbox):
         process(payment)
     waits = [attempt.kind for attempt in payment.attempts.all()]
     assert len(waits) == 5
-    assert OutboxMessage.objects.count() == 1  # the one 30 s away; 2 min, 10 min and 1 h are the rescue's
+    assert work().count() == 1  # the one 30 s away; 2 min, 10 min and 1 h are the rescue's
 
 
 def answered(payment, answer):
@@ -347,7 +348,7 @@ def test_an_answer_that_is_stored_twice_counts_once(accept):
         assert settle(claim, Unavailable(detail="503")) is None
     payment.refresh_from_db()
     assert (payment.retries, payment.status) == (1, "processing")
-    assert OutboxMessage.objects.count() == 2  # the first message and one retry
+    assert work().count() == 2  # the first message and one retry
 
 
 def test_a_request_that_the_gateway_calls_wrong_fails_at_once(accept, sandbox):

@@ -12,6 +12,7 @@ from payments import rescue
 from payments.models import Payment
 from payments.operations import process_payment
 from payments.operations.claims import claim_payment
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +24,7 @@ def lose_message_and_wait(**columns):
 
 
 def rescued():
-    return [message.payload["ids"][0] for message in OutboxMessage.objects.order_by("id")]
+    return [message.payload["ids"][0] for message in work().order_by("id")]
 
 
 def test_a_payment_whose_message_was_lost_is_staged_again(accept):
@@ -31,7 +32,7 @@ def test_a_payment_whose_message_was_lost_is_staged_again(accept):
     lose_message_and_wait()
     assert rescue.run_once() == 1
     assert rescued() == [str(payment.pk)]
-    assert OutboxMessage.objects.get().request_id == payment.request_id
+    assert work().get().request_id == payment.request_id
 
 
 def test_a_payment_that_is_not_overdue_is_left_alone(accept):
@@ -46,7 +47,7 @@ def test_each_revival_waits_twice_as_long_up_to_ten_minutes(accept):
         lose_message_and_wait()
         rescue.run_once()
         payment.refresh_from_db()
-        waits.append(round((payment.revive_at - OutboxMessage.objects.get().created_at).total_seconds()))
+        waits.append(round((payment.revive_at - work().get().created_at).total_seconds()))
     assert waits == [60, 120, 240, 480, 600, 600]
 
 

@@ -21,6 +21,7 @@ from payments.operations import process_payment, retry_now
 from payments.operations.claims import claim_payment
 from payments.operations.schedule import LOOKUP_DELAYS
 from payments.operations.settle import settle
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,7 +129,7 @@ def test_a_retry_is_brought_forward_and_burns_nothing(accept):
     answered(payment, Unavailable(detail="503"))
     OutboxMessage.objects.all().delete()
     assert retry_now(payment_id=payment.pk, by="alice")
-    assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
+    assert work().get().payload == {"ids": [str(payment.pk)]}
     answered(payment, Unavailable(detail="503"))
     assert payment.retries == 1
 
@@ -184,7 +185,7 @@ def test_a_call_under_way_is_never_doubled(accept):
     claim_payment(payment.pk)
     OutboxMessage.objects.all().delete()
     assert not retry_now(payment_id=payment.pk, by="alice")
-    assert not OutboxMessage.objects.exists()
+    assert not work().exists()
 
 
 def test_a_final_payment_is_not_taken_up_again(accept):
@@ -192,7 +193,7 @@ def test_a_final_payment_is_not_taken_up_again(accept):
     answered(payment, Approved(reference="ch_1"))
     OutboxMessage.objects.all().delete()
     assert not retry_now(payment_id=payment.pk, by="alice")
-    assert not OutboxMessage.objects.exists()
+    assert not work().exists()
 
 
 def test_a_paused_gateway_is_respected(accept, sandbox):
@@ -231,7 +232,7 @@ def test_the_command_does_nothing_where_an_id_is_wrong(accept):
     answered(payment, Unavailable(detail="503"))
     with pytest.raises(CommandError, match="'nonsense' is not the id of a payment; nothing was done"):
         call_command("retry_now", str(payment.pk), "nonsense")
-    assert OutboxMessage.objects.count() == 2  # its own and that of its retry
+    assert work().count() == 2  # its own and that of its retry
 
 
 def change_list(user, *payments):
@@ -255,4 +256,4 @@ def test_the_admin_lets_nobody_without_the_right_do_it(accept):
     answered(payment, Unavailable(detail="503"))
     OutboxMessage.objects.all().delete()
     change_list(User.objects.create_user("plain", password="not-typed", is_staff=True), payment)
-    assert not OutboxMessage.objects.exists()
+    assert not work().exists()

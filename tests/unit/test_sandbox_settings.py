@@ -12,8 +12,8 @@ import pytest
 from sandbox.settings import LiveSettings, SettingInvalid, draw
 
 DEFAULTS = {
-    "latency": 0.0, "faults": {}, "seed": 0, "forget_keys": False, "webhook_delay": 0.0, "webhook_copies": 1,
-    "webhook_shuffle": False,
+    "latency": 0.0, "mended": [], "faults": {}, "seed": 0, "forget_keys": False, "webhook_delay": 0.0,
+    "webhook_copies": 1, "webhook_shuffle": False,
 }  # fmt: skip
 CHARGE = {"merchant": "shop", "order_id": "o-1", "amount": 1000, "currency": "EUR", "payment_method": "pm_ok"}
 
@@ -28,6 +28,7 @@ def test_a_gateway_is_faultless_until_told_otherwise():
         {"latency": 120}, {"latency": 0.5}, {"faults": {"pm_down": 1}}, {"faults": {}},
         {"faults": {"pm_reset": 0.7, "pm_down": 0.2, "pm_garbage": 0.1}}, {"seed": -1}, {"seed": 10**30},
         {"forget_keys": True}, {"webhook_delay": 3600}, {"webhook_copies": 5}, {"webhook_shuffle": True}, {},
+        {"mended": ["pm_down"]}, {"mended": []},
         {"latency": 1, "seed": 2},
     ],
 )  # fmt: skip
@@ -52,7 +53,7 @@ WRONG = [
     {"seed": 1.0}, {"seed": "1"}, {"seed": False}, {"forget_keys": 1}, {"forget_keys": "true"},
     {"webhook_delay": -1}, {"webhook_delay": 3601}, {"webhook_delay": None}, {"webhook_copies": 0},
     {"webhook_copies": 6}, {"webhook_copies": 1.5}, {"webhook_copies": True}, {"webhook_shuffle": None},
-    {"latncy": 1}, {"": 1},
+    {"mended": "pm_down"}, {"mended": ["pm_nothing"]}, {"mended": [1]}, {"mended": None}, {"latncy": 1}, {"": 1},
 ]  # fmt: skip
 
 
@@ -70,6 +71,13 @@ def test_what_is_shown_is_never_what_is_kept():
     settings = LiveSettings({"faults": {"pm_down": 0.5}})
     settings.shown()["faults"]["pm_down"] = 1.0
     assert settings.current.faults == {"pm_down": 0.5}
+
+
+def test_what_was_down_charges_again_once_it_is_mended():
+    settings = LiveSettings({"mended": ["pm_down"]})
+    assert [settings.drawn(method) for method in ("pm_down", "pm_declined")] == ["pm_ok", "pm_declined"]
+    settings.change({"mended": []})
+    assert settings.drawn("pm_down") == "pm_down"
 
 
 # --- faults

@@ -1,11 +1,15 @@
 """`manage.py prune`: forget what has been kept long enough. For cron, daily; safe beside traffic."""
 
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from messaging import dead_letters
 from payments import idempotency
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
@@ -21,9 +25,11 @@ def at_least_one(text: str) -> int:
 
 
 class Command(BaseCommand):
-    """Forgets idempotency keys past their 30 days; those of payments that are not final stay."""
+    """Forgets idempotency keys past their 30 days, but for those of payments that are not final; and dead letters
+    that were resolved long ago, never open ones.
+    """
 
-    help = "Forget idempotency keys that have been kept long enough, in small batches."
+    help = "Forget, in small batches, idempotency keys and resolved dead letters that have been kept long enough."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
@@ -32,12 +38,20 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, batch: int, **options: Any) -> None:
-        """Forget batch after batch, until one is not full."""
-        before = timezone.now() - idempotency.KEPT_FOR
-        total = 0
-        while True:
-            pruned = idempotency.prune(before=before, batch=batch)
-            total += pruned
-            if pruned < batch:
-                break
-        self.stdout.write(f"Idempotency keys forgotten: {total}.")
+        """Forget what is old enough, kind by kind."""
+        now = timezone.now()
+        keys = prune_all(idempotency.prune, before=now - idempotency.KEPT_FOR, batch=batch)
+        kept_for = timedelta(seconds=settings.DEAD_LETTERS_KEPT_FOR)
+        letters = prune_all(dead_letters.prune, before=now - kept_for, batch=batch)
+        self.stdout.write(f"Idempotency keys forgotten: {keys}.")
+        self.stdout.write(f"Dead letters forgotten: {letters}.")
+
+
+def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
+    """Forget batch after batch, until one is not full; returns how many in all."""
+    total = 0
+    while True:
+        pruned = prune(before=before, batch=batch)
+        total += pruned
+        if pruned < batch:
+            return total

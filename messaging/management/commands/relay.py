@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-import dramatiq
 import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError

@@ -1,0 +1,102 @@
+"""PostgreSQL: whether it answers, keeps what it confirms, and has what this release needs."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import pgtrigger
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from console.doctor.finding import Finding, failed, first_line, ok, warning
+
+#: The oldest major version that the tests run against.
+OLDEST: Final = 15
+#: Leases and schedules go by the database's clock, logs and heartbeats by ours: people who compare them are misled.
+CLOCKS_APART: Final = timedelta(seconds=1)
+#: Without these a crash of the server loses commits that it had confirmed.
+DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+#: What pgtrigger says of a trigger that is there as the code has it.
+IN_FORCE: Final = "installed"
+
+
+def server() -> Iterator[Finding]:
+    """It answers, is new enough and can be written to."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('server_version'), pg_is_in_recovery()")
+            version, is_replica = cursor.fetchone()
+    except Error as error:
+        connection.close()
+        mend = "Start it, or correct DATABASE_URL. Until then no payment is accepted."
+        yield failed("PostgreSQL", f"cannot be used: {first_line(error)}", mend)
+        return
+    if int(version.partition(".")[0]) < OLDEST:
+        yield failed("PostgreSQL", f"{version} is too old", f"Upgrade it to {OLDEST} or newer.")
+    elif is_replica:
+        yield failed("PostgreSQL", "is a replica and takes no writes", "Let DATABASE_URL name the primary.")
+    else:
+        yield ok("PostgreSQL", version)
+
+
+def durability() -> Iterator[Finding]:
+    """What it confirms is on its disk: the promise that no accepted payment is lost rests on that."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(DURABLE)])
+        found = dict(cursor.fetchall())
+    lax = [f"{name} = off" for name in DURABLE if found[name] == "off"]
+    if lax:
+        says = f"{', '.join(lax)}: a crash of the server loses accepted payments"
+        yield warning("durability", says, "Turn it on in postgresql.conf, or ALTER SYSTEM; then reload.")
+    else:
+        yield ok("durability", "what it confirms is on its disk")
+
+
+def migrations() -> Iterator[Finding]:
+    """All of this release's are applied."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if not plan:
+        yield ok("migrations", "all applied")
+        return
+    names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    yield failed("migrations", f"not applied: {shown}", "Run `manage.py migrate`.")
+
+
+def triggers() -> Iterator[Finding]:
+    """The triggers that hold the invariants against raw SQL are there, unchanged and switched on."""
+    states = {trigger.get_uri(model): state_of(model, trigger) for model, trigger in pgtrigger.registered()}
+    faults = [f"{name} is {state}" for name, state in states.items() if state != IN_FORCE]
+    if not faults:
+        yield ok("triggers", f"all {len(states)} installed")
+        return
+    says = f"{'; '.join(faults[:3])}{' …' if len(faults) > 3 else ''}: raw SQL could break what must never be false"
+    yield failed(
+        "triggers", says, "Run `manage.py migrate`, then `manage.py pgtrigger install` and `pgtrigger enable`."
+    )
+
+
+def state_of(model: Any, trigger: Any) -> str:
+    """How a trigger stands in the database, in one word or two."""
+    status, enabled = trigger.get_installation_status(model)
+    return str(status.lower()) if enabled or status != "INSTALLED" else "switched off"
+
+
+def clock() -> Iterator[Finding]:
+    """Its clock and that of this machine."""
+    before = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        theirs = cursor.fetchone()[0]
+    yield judge_clock(theirs - (before + (timezone.now() - before) / 2))
+
+
+def judge_clock(ahead: timedelta) -> Finding:
+    """By how much PostgreSQL's clock is ahead of ours, and whether that matters."""
+    if abs(ahead) <= CLOCKS_APART:
+        return ok("clock", "PostgreSQL's and this machine's agree")
+    side = "ahead of" if ahead > timedelta(0) else "behind"
+    says = f"PostgreSQL's is {abs(ahead).total_seconds():.1f} s {side} this machine's"
+    return warning("clock", says, "Have both machines set their clocks by NTP (chrony, systemd-timesyncd).")

@@ -1,0 +1,31 @@
+"""The query parameters of `GET /dead-letters`."""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django_filters import CharFilter, ChoiceFilter, UUIDFilter
+
+from console.reads import PAYMENT
+from messaging.models import DeadLetter
+from payments.filters import StrictFilter, UtcFilter
+
+
+class DeadLetterFilter(StrictFilter):
+    """Narrow down the dead letters."""
+
+    state = ChoiceFilter(choices=DeadLetter.State.choices)
+    queue = CharFilter()
+    actor = CharFilter()
+    cause = CharFilter()
+    payment_id = UUIDFilter(method="filter_payment")
+    since = UtcFilter(field_name="last_failed_at", lookup_expr="gte", help_text="Last failed at this time or later.")
+    before = UtcFilter(field_name="last_failed_at", lookup_expr="lt", help_text="Last failed before this time.")
+
+    class Meta:
+        model = DeadLetter
+        fields: ClassVar[list[str]] = []
+
+    def filter_payment(self, queryset: QuerySet[DeadLetter], name: str, value: UUID) -> QuerySet[Any]:
+        """Those about one payment."""
+        return queryset.filter(subject=f"{PAYMENT}:{value}")

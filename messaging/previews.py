@@ -1,0 +1,89 @@
+"""What a replay of a selection would do now, before anybody decides: how many, what sum, which causes, and what not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from django.db.models import QuerySet
+
+from messaging.judgements import Verdict, judge
+from messaging.models import DeadLetter, Resolution
+from messaging.selections import Selection
+
+#: Letters, and so subjects, that are judged in one query.
+JUDGED_AT_ONCE: Final = 1000
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many letters of one cause would go where."""
+
+    cause: str
+    actor: str
+    queue: str
+    goes: int = 0
+    settled: int = 0
+    blocked: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.goes + self.settled + self.blocked
+
+
+@dataclass(slots=True)
+class Preview:
+    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once.
+
+    `in_hand`: letters that are left out, because a running resolution has them. `last` is the newest letter's id.
+    """
+
+    tallies: list[Tally] = field(default_factory=list)
+    sums: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    in_hand: int = 0
+    last: int = 0
+
+    def count(self, verdict: Verdict) -> int:
+        """Letters with this verdict."""
+        return sum(getattr(tally, verdict.value) for tally in self.tallies)
+
+    @property
+    def total(self) -> int:
+        """All letters."""
+        return sum(tally.total for tally in self.tallies)
+
+
+def preview(selection: Selection) -> Preview:
+    """What a replay would do, without doing anything."""
+    made = Preview(in_hand=in_hand(selection))
+    tallies: dict[tuple[str, str, str], Tally] = {}
+    counted: set[str] = set()
+    for letters in in_chunks(selection.free()):
+        made.last = letters[-1].pk
+        judgements = judge(letters)
+        for letter in letters:
+            key = (letter.cause, letter.actor, letter.queue)
+            tally = tallies.setdefault(key, Tally(*key))
+            judgement = judgements[letter.pk]
+            setattr(tally, judgement.verdict, getattr(tally, judgement.verdict) + 1)
+            if judgement.note:
+                made.notes[judgement.note] = made.notes.get(judgement.note, 0) + 1
+            if judgement.verdict == Verdict.GOES and judgement.currency and letter.subject not in counted:
+                counted.add(letter.subject)
+                made.sums[judgement.currency] = made.sums.get(judgement.currency, 0) + judgement.amount
+    made.tallies = sorted(tallies.values(), key=lambda tally: (-tally.total, tally.cause))
+    return made
+
+
+def in_hand(selection: Selection) -> int:
+    """How many of the selected letters a running resolution has."""
+    return selection.letters().filter(resolution__state=Resolution.State.RUNNING).count()
+
+
+def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """The letters, so many at a time, with what is judged and counted of them."""
+    last, judged = 0, letters.only("cause", "actor", "queue", "subject", "body_size").order_by("pk")
+    while chunk := list(judged.filter(pk__gt=last)[:JUDGED_AT_ONCE]):
+        yield chunk
+        last = chunk[-1].pk

@@ -1,0 +1,304 @@
+"""Back from the dead: a replayed payment is charged at most once, under the key that the gateway's own word allows."""
+
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from messaging.judgements import Verdict
+from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.previews import preview
+from messaging.resolutions import resolve, work_off
+from messaging.selections import Selection
+from payments import breaker, replay
+from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
+from payments.models import Payment
+from payments.operations import process_payment
+from payments.operations.claims import claim_payment
+from payments.operations.replay import IN_HAND, PAID_OTHERWISE, UNDER_WAY
+from payments.operations.settle import settle
+from payments.states import AttemptKind
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR_AGO = Now() - timedelta(hours=1)
+REPLAY = Resolution.Action.REPLAY
+
+
+@pytest.fixture
+def dead(accept):
+    """A payment that died of a gateway that never took it."""
+
+    def make(key="key-1", **fields):
+        payment = accept(key, **fields)
+        answers(payment, *[Unavailable(detail="503")] * 4)
+        assert (payment.status, payment.error_code) == ("failed", "retries_exhausted")
+        OutboxMessage.objects.all().delete()
+        return payment
+
+    return make
+
+
+def answers(payment, *said):
+    """Let the payment's calls be answered so, one after another, each at once; returns what each call had asked."""
+    asked = []
+    for answer in said:
+        Payment.objects.filter(pk=payment.pk, next_attempt_at__isnull=False).update(next_attempt_at=HOUR_AGO)
+        claim = claim_payment(payment.pk)
+        while claim is not None:
+            asked.append((claim.kind, claim.request.key.rpartition(":")[2]))
+            claim = settle(claim, answer)
+            if claim is not None:
+                asked.append((claim.kind, claim.request.key.rpartition(":")[2]))
+                break
+    payment.refresh_from_db()
+    return asked
+
+
+def send_back(payment):
+    """Replay all that is open, as staff would."""
+    resolution = resolve(Selection(), REPLAY, reason="the gateway is back", by="staff", in_background=False)
+    done = work_off(resolution.pk)
+    payment.refresh_from_db()
+    return done
+
+
+# --- failed -> pending
+
+
+def test_a_dead_payment_goes_back_with_its_letter_and_its_message_in_one_commit(dead):
+    payment = dead(order_id="o-1")
+    before = timezone.now()
+    done = send_back(payment)
+    assert (done.state, done.total, done.replayed) == ("done", 1, 1)
+    assert (payment.status, payment.holds_order, payment.retries, payment.error_code) == ("pending", True, 0, "")
+    assert payment.finished_at is None
+    assert payment.revive_at > before
+    assert payment.charge_before > before + timedelta(hours=23)
+    assert payment.events.order_by("version").last().type == "payment.replayed"
+    letter, message = DeadLetter.objects.get(), OutboxMessage.objects.get(actor="process_payments")
+    assert (letter.state, letter.replayed_as) == ("replayed", message.message_id)
+    assert message.message_id != letter.message_id
+    assert (message.payload, message.options) == ({"ids": [str(payment.pk)]}, {"replay_of": letter.pk})
+
+
+def test_a_crash_in_the_middle_of_a_replay_leaves_nothing_of_it(dead, monkeypatch):
+    payment = dead()
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    monkeypatch.setattr("messaging.resolutions.failpoint", lambda _name: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        work_off(resolution.pk)
+    payment.refresh_from_db()
+    assert (payment.status, DeadLetter.objects.get().state) == ("failed", "open")
+    assert not OutboxMessage.objects.filter(actor="process_payments").exists()
+    monkeypatch.undo()
+    assert work_off(resolution.pk).replayed == 1
+
+
+def test_a_replay_of_what_was_never_sent_charges_without_asking_first(accept, sandbox):
+    payment = accept()
+    Payment.objects.filter(pk=payment.pk).update(charge_before=HOUR_AGO)
+    process_payment(payment_id=payment.pk)
+    send_back(payment)
+    assert not payment.look_up_first
+    process_payment(payment_id=payment.pk)
+    payment.refresh_from_db()
+    assert (payment.status, payment.charge_attempts) == ("succeeded", 1)
+
+
+# --- the gateway's key
+
+
+def test_a_replay_never_charges_before_the_gateway_was_asked_about_the_key(dead):
+    payment = dead()
+    send_back(payment)
+    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+
+
+def test_a_charge_that_arrived_after_all_is_not_made_again(dead):
+    payment = dead()
+    send_back(payment)
+    assert answers(payment, Approved(reference="ch_1")) == [("lookup", "1")]
+    assert (payment.status, payment.amount_captured, payment.look_up_first) == ("succeeded", 1000, True)
+
+
+def test_what_the_gateway_does_not_know_is_charged_under_the_same_key(dead):
+    payment = dead()
+    send_back(payment)
+    assert answers(payment, NotFound()) == [("lookup", "1"), ("charge", "1")]
+    assert (payment.status, payment.key_number) == ("processing", 1)
+
+
+def test_what_the_gateway_has_declined_is_charged_under_the_next_key(dead):
+    payment = dead()
+    send_back(payment)
+    asked = answers(payment, Declined(decline_code="insufficient_funds", detail=""))
+    assert asked == [("lookup", "1"), ("charge", "2")]
+    assert (payment.status, payment.key_number) == ("processing", 2)
+
+
+def test_past_the_keys_window_nothing_is_sent_again(dead):
+    """The charge may have been delivered, so long ago that the gateway would not recognise its key."""
+    payment = dead()
+    send_back(payment)
+    two_days_ago = timezone.now() - timedelta(days=2)
+    first = payment.attempts.order_by("id").first()
+    type(first).objects.filter(pk=first.pk).update(outcome="unknown", started_at=two_days_ago, finished_at=two_days_ago)
+    assert answers(payment, NotFound()) == [("lookup", "1")]
+    assert (payment.status, payment.look_up_first) == ("unknown", False)
+
+
+def test_a_worker_that_died_asking_leaves_the_question_and_no_unknown_outcome(dead):
+    payment = dead()
+    send_back(payment)
+    claim_payment(payment.pk)
+    Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
+    claim = claim_payment(payment.pk)
+    payment.refresh_from_db()
+    assert (claim.kind, payment.status, payment.look_up_first) == (AttemptKind.LOOKUP, "processing", True)
+    following = settle(claim, Declined(decline_code="do_not_honor", detail=""))
+    assert following.request.key.endswith(":charge:2")
+
+
+@pytest.mark.parametrize("answer", [Unavailable(detail="503"), OutcomeUnknown(detail="reset")])
+def test_an_unreachable_look_up_proves_nothing_and_ends_in_a_new_letter(dead, answer):
+    payment = dead()
+    send_back(payment)
+    assert answers(payment, *[answer] * 4) == [("lookup", "1")] * 4
+    assert (payment.status, payment.error_code) == ("failed", "retries_exhausted")
+    first, second = DeadLetter.objects.order_by("id")
+    assert (first.state, second.state, second.previous) == ("replayed", "open", first)
+    assert payment.charge_attempts == 4
+
+
+def test_a_look_up_waits_for_a_paused_gateway_like_any_call(dead):
+    payment = dead()
+    send_back(payment)
+    breaker.pause("sandbox", reason="r", by="staff")
+    assert claim_payment(payment.pk) is None
+    payment.refresh_from_db()
+    assert (payment.status, payment.look_up_first) == ("processing", True)
+    assert payment.held_since is not None
+
+
+def test_a_late_approval_settles_a_payment_that_waits_for_its_replay(accept):
+    payment = accept()
+    claim = claim_payment(payment.pk)
+    Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
+    lookup = claim_payment(payment.pk)
+    settle(lookup, Declined(decline_code="card_declined", detail=""))
+    Payment.objects.filter(pk=payment.pk).update(error_code="retries_exhausted")
+    with transaction.atomic():
+        assert replay.OWNER.send_back(str(payment.pk), now=timezone.now()).verdict == Verdict.GOES
+    settle(claim, Approved(reference="ch_late"))
+    payment.refresh_from_db()
+    assert (payment.status, payment.amount_captured, payment.needs_review) == ("succeeded", 1000, False)
+
+
+# --- who may go back
+
+
+def test_a_payment_whose_order_has_another_one_under_way_stays_failed(dead, accept):
+    payment = dead(order_id="o-1")
+    accept("key-2", order_id="o-1")
+    assert preview(Selection()).notes == {UNDER_WAY: 1}
+    done = send_back(payment)
+    assert (done.blocked, payment.status, payment.holds_order) == (1, "failed", False)
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.note) == ("open", UNDER_WAY)
+
+
+def test_a_payment_whose_order_was_paid_meanwhile_is_never_charged(dead, accept, sandbox):
+    payment = dead(order_id="o-1")
+    process_payment(payment_id=accept("key-2", order_id="o-1").pk)
+    assert preview(Selection()).count(Verdict.SETTLED) == 1
+    done = send_back(payment)
+    assert (done.superseded, payment.status) == (1, "failed")
+    assert DeadLetter.objects.get().note == PAID_OTHERWISE
+    assert len(sandbox.charges()) == 1
+
+
+def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
+    payment = dead()
+    Payment.objects.filter(pk=payment.pk).update(amount_captured=1000, needs_review=True)
+    done = send_back(payment)
+    assert (done.superseded, payment.status) == (1, "failed")
+
+
+def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
+    payment = dead()
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    with elsewhere_locked(payment):
+        assert work_off(resolution.pk).blocked == 1
+    assert DeadLetter.objects.get().note == IN_HAND
+
+
+def test_a_letter_of_a_payment_in_work_only_has_it_taken_up(accept):
+    payment = accept()
+    letter_of(payment)
+    OutboxMessage.objects.all().delete()
+    assert preview(Selection()).sums == {}
+    assert send_back(payment).replayed == 1
+    assert (payment.status, payment.version) == ("pending", 1)
+    assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
+
+
+@pytest.mark.parametrize("subject", [f"payment:{uuid4()}", "payment:nonsense", "payment:"])
+def test_a_letter_of_no_payment_of_ours_stays_open(db, subject):
+    letter = DeadLetter.objects.create(
+        message_id=uuid4(), queue="payments", actor="process_payments", cause="x", attempts=1, subject=subject,
+        first_failed_at=timezone.now(), last_failed_at=timezone.now(),
+    )  # fmt: skip
+    assert preview(Selection()).count(Verdict.BLOCKED) == 1
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    assert work_off(resolution.pk).blocked == 1
+    letter.refresh_from_db()
+    assert (letter.state, letter.note) == ("open", "there is no such payment")
+
+
+# --- settled by another way
+
+
+def test_a_letter_whose_payment_has_moved_on_is_superseded(accept, sandbox, dead):
+    payment, still_dead = accept("key-2"), dead()
+    letter_of(payment)
+    assert replay.supersede_settled() == 0
+    process_payment(payment_id=payment.pk)
+    assert replay.supersede_settled() == 1
+    assert {letter.subject: letter.state for letter in DeadLetter.objects.all()} == {
+        f"payment:{payment.pk}": "superseded",
+        f"payment:{still_dead.pk}": "open",
+    }
+
+
+def letter_of(payment):
+    return DeadLetter.objects.create(
+        message_id=uuid4(),
+        queue="payments",
+        actor="process_payments",
+        payload={"ids": [str(payment.pk)]},
+        cause="ValueError",
+        attempts=8,
+        subject=f"payment:{payment.pk}",
+        first_failed_at=timezone.now(),
+        last_failed_at=timezone.now(),
+    )
+
+
+@contextmanager
+def elsewhere_locked(payment):
+    """The payment's row, locked by another session."""
+    with psycopg.connect(**connection_parameters()) as other:
+        other.execute("SELECT FROM payments_payment WHERE id = %s FOR NO KEY UPDATE", [payment.pk])
+        yield
+        other.rollback()
+
+
+def connection_parameters():
+    given = connection.get_connection_params()
+    return {name: given[name] for name in ("host", "port", "user", "password", "dbname") if given.get(name)}
