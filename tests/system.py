@@ -169,6 +169,11 @@ class System:
         self.kill("rabbitmq")
         shutil.rmtree(self.rabbitmq.folder / "data")
 
+    def depth(self, queue: str) -> int:
+        """Messages in a queue, those in hand too; 0 where there is no such queue."""
+        listed = self.rabbitmq.control("list_queues", "name", "messages").splitlines()
+        return sum(int(line.split()[1]) for line in listed if line.split()[:1] == [queue])
+
     def start_postgres(self) -> None:
         process = self.processes["postgres"]
         process.start()
