@@ -20,7 +20,7 @@ from payments.declines import ERRORS
 from payments.models import Payment
 from tests.dying import fail, foreign, letter
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 LIST = reverse("admin:messaging_deadletter_changelist")
 PREVIEW = reverse("admin:messaging_deadletter_preview")
@@ -396,6 +396,7 @@ def test_a_second_click_on_the_same_preview_does_nothing(support):
     assert Resolution.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_two_people_who_decide_the_same_at_once_act_once(accept):
     for number in range(5):
         fail(accept(key=f"key-{number}"))

@@ -34,7 +34,7 @@ URL = "/api/v1/dead-letters"
 RESOLUTIONS = "/api/v1/dead-letter-resolutions"
 ALL = {"filter": {}, "reason": "the gateway is back"}
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -338,6 +338,7 @@ def test_nothing_to_resolve_is_said_and_leaves_no_record_and_the_key_may_be_used
     ok(send(support, "replay", ALL, "key"), 202)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("keys", [["same", "same"], ["one", "two"]])
 def test_two_staff_who_replay_the_same_at_once_act_once(client_of, accept, keys):
     for number in range(5):
@@ -363,6 +364,7 @@ def test_two_staff_who_replay_the_same_at_once_act_once(client_of, accept, keys)
         assert answers[0].content == answers[1].content
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_decision_waits_for_the_one_that_is_being_made_and_takes_none_of_its_letters():
     letter()
 
