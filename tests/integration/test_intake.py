@@ -22,6 +22,7 @@ from payments import intake, messages, transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import accept
 from payments.states import Status
+from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,7 +98,7 @@ def test_a_message_becomes_the_payment_it_asks_for(merchant, other_merchant):
     assert (payment.amount, payment.currency, payment.order_id, payment.user_id) == (123_450, "USD", "o-1", "u-1")
     assert (payment.description, payment.metadata, payment.payment_method) == ("d", {"a": "b"}, "pm_slow")
     assert payment.webhook_url == "https://example.com/hook"
-    assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
+    assert work().get().payload == {"ids": [str(payment.pk)]}
     assert not DeadLetter.objects.exists()
 
 
@@ -124,7 +125,7 @@ def test_a_duplicate_changes_nothing():
     for message_id in ("a", "a", "b", ""):
         receive(message_id=message_id)
     receive(body_of(amount=10))  # the same amount, written otherwise
-    assert Payment.objects.count() == PaymentEvent.objects.count() == OutboxMessage.objects.count() == 1
+    assert Payment.objects.count() == PaymentEvent.objects.count() == work().count() == 1
     assert not DeadLetter.objects.exists()
 
 
@@ -491,7 +492,7 @@ def replay(letter):
     )
     done = resolutions.work_off(decided.pk)
     assert (done.replayed, done.blocked) == (1, 0)
-    row = OutboxMessage.objects.get(actor="")
+    row = work().get(actor="")
     envelope = to_envelope(row)
     row.delete()
     assert (envelope.exchange, envelope.routing_key) == ("", QUEUE)
