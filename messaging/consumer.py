@@ -112,7 +112,7 @@ class Consumer:
         for name, arguments in topology.declarations(self.declare).items():
             channel.queue_declare(name, durable=True, arguments=arguments)
         if self.entrance:
-            channel.exchange_declare(self.entrance, exchange_type="fanout", durable=True)
+            channel.exchange_declare(self.entrance, exchange_type=topology.ENTRANCE_TYPE, durable=True)
         channel.basic_qos(prefetch_count=PREFETCH)
         for queue in self.read:
             if self.entrance:

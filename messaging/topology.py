@@ -3,6 +3,8 @@
 - Work queues are quorum queues. Whatever they give up goes to a dead-letter queue of their own, at least once, and
   from there the collector makes it a row.
 - One topic exchange tells other systems what happened; they bind queues of their own to it.
+- One fanout exchange, the entrance, leads to the queue of the messages from outside. RabbitMQ grants writing by
+  exchange: who may write to this one reaches no other queue, as it would by the default exchange.
 """
 
 from collections.abc import Iterable
@@ -16,6 +18,7 @@ from dramatiq.common import xq_name
 #: that kills its worker each time still ends within minutes.
 DELIVERY_LIMIT: Final = 100
 EXCHANGE_TYPE: Final = "topic"
+ENTRANCE_TYPE: Final = "fanout"
 #: Where it all lives in `definitions`: the virtual host that every RabbitMQ has.
 VIRTUAL_HOST: Final = "/"
 
@@ -67,12 +70,14 @@ def definitions() -> dict[str, Any]:
     """
     lasting = {"vhost": VIRTUAL_HOST, "durable": True, "auto_delete": False}
     declared = declarations(work_queues())
-    exchange = {"name": settings.EVENTS_EXCHANGE, "type": EXCHANGE_TYPE, "internal": False, "arguments": {}}
+    exchanges = {settings.EVENTS_EXCHANGE: EXCHANGE_TYPE, settings.INTAKE_QUEUE: ENTRANCE_TYPE}
+    kept = {"internal": False, "arguments": {}, **lasting}
+    entrance = {"source": settings.INTAKE_QUEUE, "destination": settings.INTAKE_QUEUE, "destination_type": "queue"}
     return {
         "vhosts": [{"name": VIRTUAL_HOST}],
         "queues": [{"name": name, **lasting, "arguments": arguments} for name, arguments in declared.items()],
-        "exchanges": [{**exchange, **lasting}],
-        "bindings": [],
+        "exchanges": [{"name": name, "type": kind, **kept} for name, kind in exchanges.items()],
+        "bindings": [{**entrance, "vhost": VIRTUAL_HOST, "routing_key": "", "arguments": {}}],
     }
 
 

@@ -77,6 +77,17 @@ def test_no_message_is_lost_or_doubled_whatever_is_killed(system, rounds, full, 
         system.processes.pop(name).stop(timeout=20)
     assert depth(system) == 0, "a message was handled and not acknowledged"
     verify(system, keys, causes)
+    if full:  # else they stay pending: charging them all takes a while
+        charge_all(system)
+
+
+def charge_all(system):
+    """The payments of the messages, to their end and by the gateway's journal."""
+    ids = [row["id"] for row in system.query("SELECT id::text FROM payments_payment WHERE order_id LIKE 'mixed-%%'")]
+    system.start("relay")
+    system.start("worker")
+    assert system.await_final(ids, within=600) == {"succeeded": len(ids)}
+    system.verify(ids)
 
 
 def publish(system, file):

@@ -14,9 +14,9 @@ from django.core.management import call_command
 
 from messaging import collector, topology
 from messaging.broker import QuorumBroker, connection_parameters
-from messaging.consumer import Consumer
 from messaging.envelope import Envelope
 from messaging.publisher import RabbitPublisher
+from payments import intake
 from tests.system import ROOT, eventually
 
 DEFINITIONS = ROOT / "deploy/rabbitmq/definitions.json"
@@ -46,6 +46,7 @@ def test_a_node_loaded_with_the_definitions_refuses_none_of_our_declarations(nod
     publisher.ensure_connected()
     publisher.close()
     let_declare_and_read(collector.make(node.url))
+    let_declare_and_read(intake.make(node.url))
     let_work(QuorumBroker(url=node.url, middleware=[]))
 
 
@@ -105,14 +106,11 @@ def listens(connection, queue):
         return False
 
 
-INTAKE = ["payment_initiation"]
-
-
 @pytest.mark.parametrize(
     ("process", "use"),
     [
         ("relay", lambda url: let_declare_and_read(collector.make(url))),
-        ("intake", lambda url: let_declare_and_read(Consumer(url, "intake", INTAKE, INTAKE, print))),
+        ("intake", lambda url: let_declare_and_read(intake.make(url))),
         ("worker", lambda url: let_work(QuorumBroker(url=url, middleware=[]))),
     ],
 )
@@ -121,14 +119,20 @@ def test_the_manuals_permissions_are_enough_for_who_comes_first(url_of, process,
     use(url_of(process))
 
 
-def test_the_manuals_permissions_let_a_publisher_do_nothing_but_publish(url_of, channel):
-    for queue, arguments in topology.declarations(["payment_initiation"]).items():
-        channel.queue_declare(queue, durable=True, arguments=arguments)
+def test_the_manuals_permissions_let_a_publisher_do_nothing_but_publish_where_it_should(url_of, rabbitmq_url, channel):
+    let_declare_and_read(intake.make(rabbitmq_url))
     with pika.BlockingConnection(pika.URLParameters(url_of("publisher"))) as connection:
         publishing = connection.channel()
         publishing.confirm_delivery()
-        publishing.basic_publish("", "payment_initiation", b"{}", mandatory=True)
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
-            connection.channel().basic_get("payment_initiation")
-        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
-            connection.channel().queue_delete("payment_initiation")
+        publishing.basic_publish("payment_initiation", "", b"{}", mandatory=True)
+        for forbidden in (
+            lambda other: other.basic_get("payment_initiation"),
+            lambda other: other.queue_delete("payment_initiation"),
+            lambda other: other.basic_publish("", "payment_initiation", b"{}"),
+            lambda other: other.basic_publish("", "payments", b"{}"),
+        ):
+            refused = connection.channel()
+            refused.confirm_delivery()
+            with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                forbidden(refused)
+    assert channel.queue_declare("payment_initiation", passive=True).method.message_count == 1
