@@ -25,7 +25,7 @@ from console.serializers import (
     SelectionSerializer,
     WholeDeadLetterSerializer,
 )
-from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE
+from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE, Principal
 from messaging import previews, resolutions
 from messaging.models import DeadLetter, Resolution
 from payments.idempotency import choose_key
@@ -117,7 +117,7 @@ class DecisionView(GenericAPIView[Any]):
             merchant=caller.merchant,
             idempotency_key=key,
             reason=serializer.validated_data["reason"],
-            by=caller.user.get_username() if caller.user else caller.id,
+            by=name_of(caller),
             rate=serializer.validated_data.get("rate"),
             request_id=request.META["HTTP_X_REQUEST_ID"],
         )
@@ -190,7 +190,7 @@ class StopView(GenericAPIView[Resolution]):
     )
     def post(self, request: Request, resolution_id: str) -> Response:
         """Stop after the present chunk; what was not taken stays open. One that does not run is left as it is."""
-        resolutions.stop(int(resolution_id), by=caller_of(request).id)
+        resolutions.stop(int(resolution_id), by=name_of(caller_of(request)))
         return shown(resolution_id)
 
 
@@ -207,8 +207,13 @@ class ResumeView(GenericAPIView[Resolution]):
     )
     def post(self, request: Request, resolution_id: str) -> Response:
         """Go on with a stopped resolution. One that is not stopped is left as it is."""
-        resolutions.resume(int(resolution_id), by=caller_of(request).id)
+        resolutions.resume(int(resolution_id), by=name_of(caller_of(request)))
         return shown(resolution_id)
+
+
+def name_of(caller: Principal) -> str:
+    """The name that a decision is kept with, as in the console."""
+    return caller.user.get_username() if caller.user else caller.id
 
 
 def shown(resolution_id: str) -> Response:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pgtrigger
 from django.db import Error, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from console.doctor.finding import Finding, failed, first_line, ok, warning
@@ -54,13 +54,12 @@ def durability() -> Iterator[Finding]:
 
 
 def migrations() -> Iterator[Finding]:
-    """All of this release's are applied."""
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if not plan:
+    """All of this release's are applied, also those in the middle."""
+    loader = MigrationLoader(connection)
+    names = [".".join(key) for key in sorted(set(loader.graph.nodes) - set(loader.applied_migrations))]
+    if not names:
         yield ok("migrations", "all applied")
         return
-    names = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     yield failed("migrations", f"not applied: {shown}", "Run `manage.py migrate`.")
 

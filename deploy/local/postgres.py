@@ -21,12 +21,13 @@ DATABASE: Final = "payments"
 
 @dataclass(slots=True)
 class Postgres:
-    """One cluster; `url` reaches its database `payments`."""
+    """One cluster; `url` reaches its database `payments`. Not `durable`, the power going off may cost all of it."""
 
     folder: Path
     log_folder: Path
     port: int = 0
     password: str = ""
+    durable: bool = True
 
     @property
     def url(self) -> str:
@@ -47,6 +48,8 @@ class Postgres:
         self._forget_dead_server()
         self.port = free_port()
         argv = [str(programs / "postgres"), "-D", str(self.cluster), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
+        if not self.durable:
+            argv += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         # SIGINT is PostgreSQL's fast shutdown: it ends sessions instead of waiting for them.
         return Process("postgres", as_nobody(argv), self.log_folder, stop_signal=SIGINT)
 

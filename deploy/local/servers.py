@@ -26,8 +26,10 @@ class Servers:
     await_rabbitmq: Callable[[], None]
 
 
-def start_servers(supervisor: Supervisor, folder: Path) -> Servers:
+def start_servers(supervisor: Supervisor, folder: Path, *, durable: bool = True) -> Servers:
     """Start what the environment does not name; returns once PostgreSQL is ready, RabbitMQ comes a little later.
+
+    Not `durable`: PostgreSQL need not survive the power going off, and is much faster for it.
 
     Raises:
         CannotStart: with the mend.
@@ -42,7 +44,7 @@ def start_servers(supervisor: Supervisor, folder: Path) -> Servers:
         for process in node.processes():
             supervisor.start(process)
         rabbitmq_url = node.url
-    database_url = os.environ.get("DATABASE_URL") or start_postgres(supervisor, folder)
+    database_url = os.environ.get("DATABASE_URL") or start_postgres(supervisor, folder, durable=durable)
     require_database(database_url)
 
     def await_rabbitmq() -> None:
@@ -56,9 +58,9 @@ def start_servers(supervisor: Supervisor, folder: Path) -> Servers:
     )
 
 
-def start_postgres(supervisor: Supervisor, folder: Path) -> str:
+def start_postgres(supervisor: Supervisor, folder: Path, *, durable: bool) -> str:
     """Start the embedded PostgreSQL and wait for it; returns its URL."""
-    postgres = Postgres(folder / "postgres", folder / "logs")
+    postgres = Postgres(folder / "postgres", folder / "logs", durable=durable)
     supervisor.start(postgres.process()).await_ready(postgres.is_ready)
     return postgres.url
 

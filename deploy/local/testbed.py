@@ -31,7 +31,8 @@ def main(command: list[str]) -> int:
     supervisor = Supervisor(say=print)
     try:
         install_rabbitmq()
-        servers = start_servers(supervisor, folder)
+        # The tests that crash PostgreSQL start one of their own, which is durable.
+        servers = start_servers(supervisor, folder, durable=False)
         servers.await_rabbitmq()
         env = {
             **os.environ,
