@@ -382,7 +382,7 @@ GUARDS = [
     guard(
         "mandatory: what no queue takes comes back",
         "messaging/publisher.py",
-        "            mandatory=True,\n",
+        "            mandatory=message.mandatory,\n",
         "",
         RELAY + "test_a_message_that_no_queue_takes_is_kept_and_goes_out_once_there_is_one",
     ),
