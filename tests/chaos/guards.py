@@ -118,8 +118,8 @@ GUARDS = [
             ),
             Change(
                 "payments/operations/schedule.py",
-                "transitions.move(payment, Status.UNKNOWN, now=now, **error)",
-                "transitions.move(payment, Status.UNKNOWN, now=now, holds_order=False, **error)",
+                "transitions.move(payment, Status.UNKNOWN, now=now, look_up_first=False, **error)",
+                "transitions.move(payment, Status.UNKNOWN, now=now, look_up_first=False, holds_order=False, **error)",
             ),
         ),
         PROCESS + "test_a_charge_without_an_answer_is_looked_up_and_never_sent_again",
@@ -179,8 +179,8 @@ GUARDS = [
     guard(
         "an unknown outcome is looked up before anything is sent",
         "payments/operations/claims.py",
-        "return AttemptKind.CHARGE if payment.status == Status.PROCESSING else AttemptKind.LOOKUP",
-        "return AttemptKind.CHARGE",
+        "return charge if payment.status == Status.PROCESSING else AttemptKind.LOOKUP",
+        "return charge",
         PROCESS + "test_a_charge_without_an_answer_is_looked_up_and_never_sent_again",
     ),
     guard(
