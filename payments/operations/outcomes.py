@@ -32,11 +32,9 @@ def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any
 
 def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
     """The gateway said no: final, never retried by itself, never a dead letter."""
-    transitions.move(
+    transitions.fail(
         payment,
-        Status.FAILED,
         now=now,
-        holds_order=False,
         gateway_reference=answer.reference,
         error_code="declined",
         decline_code=answer.decline_code,
