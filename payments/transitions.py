@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 
 from messaging import outbox
 from messaging.failpoints import failpoint
@@ -50,19 +49,6 @@ def move(payment: Payment, to: Status, *, now: datetime, **changes: Any) -> None
         changes |= {"finished_at": now, **dict.fromkeys(ended)}
     update(payment, status=to, version=payment.version + 1, **changes)
     write_event(payment, entered(to))
-
-
-def fail(payment: Payment, *, now: datetime, **changes: Any) -> None:
-    """Move a locked payment to `failed`. It lets go of its order, which is not free for all that.
-
-    An earlier payment of the order may have been paid late, while this one had the order. It has the order now: a
-    third payment would be one too many.
-    """
-    move(payment, Status.FAILED, now=now, holds_order=False, **changes)
-    if payment.order_id:
-        of_order = Payment.objects.filter(merchant=payment.merchant_id, mode=payment.mode, order_id=payment.order_id)
-        paid = of_order.filter(amount_captured__gt=F("amount_refunded")).order_by("id").values("pk")[:1]
-        Payment.objects.filter(pk__in=paid, holds_order=False).update(holds_order=True)
 
 
 def stay(payment: Payment, **changes: Any) -> None:

@@ -32,9 +32,11 @@ def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any
 
 def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
     """The gateway said no: final, never retried by itself, never a dead letter."""
-    transitions.fail(
+    transitions.move(
         payment,
+        Status.FAILED,
         now=now,
+        holds_order=False,
         gateway_reference=answer.reference,
         error_code="declined",
         decline_code=answer.decline_code,

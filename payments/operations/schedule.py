@@ -103,7 +103,9 @@ def give_up(payment: Payment, *, code: str, detail: str, now: datetime) -> None:
     if may_have_arrived(payment):
         look_up_later(payment, detail=detail, now=now)
         return
-    transitions.fail(payment, now=now, error_code=code, decline_code="", error_detail=detail)
+    transitions.move(
+        payment, Status.FAILED, now=now, holds_order=False, error_code=code, decline_code="", error_detail=detail
+    )
     queue, actor = settings.MESSAGE_ROUTES["payment.due"]
     first = payment.attempts.order_by("id").first()
     dead_letters.record(

@@ -415,13 +415,6 @@ GUARDS = [
         "tests/integration/test_escapes.py::test_a_message_is_not_acknowledged_when_its_escape_cannot_be_stored",
     ),
     guard(
-        "an order that was paid late is held when its next payment fails",
-        "payments/transitions.py",
-        "    if payment.order_id:\n",
-        "    if False:\n",
-        PROCESS + "test_an_order_that_was_paid_late_is_not_free_for_a_third_payment_when_the_second_fails",
-    ),
-    guard(
         "a replay asks before it charges",
         "payments/operations/replay.py",
         "look_up_first=payment.fence > 0,",

@@ -11,7 +11,6 @@ from django.db import connection, connections
 from django.db.models.functions import Now
 
 from messaging.models import DeadLetter, OutboxMessage
-from payments.errors import OrderAlreadyPaid
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
@@ -421,23 +420,6 @@ def test_a_late_success_while_another_payment_has_the_order_is_flagged_and_not_d
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.holds_order) == ("failed", True, False)
     assert payment.gateway_reference == "ch_1"
-
-
-@pytest.mark.parametrize(
-    "said", [[Declined(decline_code="card_declined", detail="no")], [Unavailable(detail="503")] * 4]
-)
-def test_an_order_that_was_paid_late_is_not_free_for_a_third_payment_when_the_second_fails(accept, said):
-    payment, slow = late(accept, Declined(decline_code="card_declined", detail="no"))
-    second = accept(key="key-2", order_id="o-1")
-    settle(slow, Approved(reference="ch_1"))
-    for answer in said:
-        settle(claim_payment(second.pk), answer)
-        make_due(second)
-    payment.refresh_from_db()
-    assert (second.status, payment.holds_order) == ("failed", True)
-    with pytest.raises(OrderAlreadyPaid) as refusal:
-        accept(key="key-3", order_id="o-1")
-    assert refusal.value.payment_id == payment.pk
 
 
 def test_two_charges_of_one_payment_are_seen(accept):
