@@ -53,12 +53,12 @@ def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
         merchant=OuterRef("merchant"),
         mode=OuterRef("mode"),
         order_id=OuterRef("order_id"),
-        holds_order=True,
     )
     return list(
         Payment.objects.filter(pk__in=ids)
         .only("status", "error_code", "amount", "amount_captured", "currency")  # a preview judges very many
-        .annotate(taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0)))
+        # What was paid late need not hold its order: another payment may have had it then.
+        .annotate(taken=Exists(others.filter(holds_order=True)), paid=Exists(others.filter(amount_captured__gt=0)))
     )
 
 

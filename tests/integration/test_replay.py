@@ -18,8 +18,8 @@ from messaging.selections import Selection
 from payments import breaker, replay
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
-from payments.operations import process_payment
-from payments.operations.claims import claim_payment
+from payments.operations import outcomes, process_payment
+from payments.operations.claims import claim_payment, lock_payment
 from payments.operations.replay import IN_HAND, PAID_OTHERWISE, UNDER_WAY
 from payments.operations.settle import settle
 from payments.states import AttemptKind
@@ -200,6 +200,17 @@ def test_a_late_approval_settles_a_payment_that_waits_for_its_replay(accept):
     assert (payment.status, payment.amount_captured, payment.needs_review) == ("succeeded", 1000, False)
 
 
+@pytest.mark.parametrize("answer", [NotFound(), Declined(decline_code="do_not_honor", detail="")])
+def test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up(dead, answer):
+    payment = dead()
+    send_back(payment)
+    lookup = claim_payment(payment.pk)
+    breaker.pause("sandbox", reason="r", by="staff")
+    assert settle(lookup, answer) is None
+    breaker.resume("sandbox", by="staff")
+    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+
+
 # --- who may go back
 
 
@@ -221,6 +232,21 @@ def test_a_payment_whose_order_was_paid_meanwhile_is_never_charged(dead, accept,
     assert (done.superseded, payment.status) == (1, "failed")
     assert DeadLetter.objects.get().note == PAID_OTHERWISE
     assert len(sandbox.charges()) == 1
+
+
+def test_an_order_that_was_paid_late_without_being_held_is_not_charged_again(dead, accept):
+    """The late money came while the order's next payment had the order, and that one has died since."""
+    first = dead(order_id="o-1")
+    second = accept("key-2", order_id="o-1")
+    with transaction.atomic():
+        late = lock_payment(first.pk)
+        outcomes.learn(late.payment, Approved(reference="ch_late"), now=late.now)
+    answers(second, *[Unavailable(detail="503")] * 4)
+    first.refresh_from_db()
+    assert (first.amount_captured, first.holds_order, second.status) == (1000, False, "failed")
+    assert preview(Selection()).count(Verdict.GOES) == 0
+    assert send_back(second).superseded == 2
+    assert (second.status, DeadLetter.objects.get(subject=f"payment:{second.pk}").note) == ("failed", PAID_OTHERWISE)
 
 
 def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
@@ -246,6 +272,16 @@ def test_a_letter_of_a_payment_in_work_only_has_it_taken_up(accept):
     assert send_back(payment).replayed == 1
     assert (payment.status, payment.version) == ("pending", 1)
     assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
+
+
+def test_a_replay_of_what_waits_with_people_is_not_in_vain(accept):
+    """After its last look-up nothing is ever due, and the message alone would do nothing."""
+    payment = accept()
+    settle(claim_payment(payment.pk), OutcomeUnknown(detail="reset"))
+    Payment.objects.update(needs_review=True, next_attempt_at=None, revive_at=None)
+    letter_of(payment)
+    assert send_back(payment).replayed == 1
+    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
 
 
 @pytest.mark.parametrize("subject", ["payment:0199f000-0000-7000-8000-000000000001", "payment:nonsense", "payment:"])
