@@ -93,8 +93,8 @@ def decode(body: bytes) -> Message[Any] | None:
         name_length = len(message.actor_name.encode())
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    documents = all(isinstance(value, dict) for value in (message.kwargs, message.options))
-    sound = documents and isinstance(message.args, list | tuple) and 0 < name_length <= LONGEST_NAME
+    fields: list[tuple[Any, Any]] = [(message.args, list | tuple), (message.kwargs, dict), (message.options, dict)]
+    sound = all(isinstance(value, kind) for value, kind in fields) and 0 < name_length <= LONGEST_NAME
     return message if sound and b"\\u0000" not in arguments + body else None
 
 
