@@ -259,7 +259,7 @@ def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
 def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
     payment = dead()
     resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
-    with elsewhere_locked(payment):
+    with elsewhere_locked("payments_payment", payment.pk):
         assert work_off(resolution.pk).blocked == 1
     assert DeadLetter.objects.get().note == IN_HAND
 
@@ -312,6 +312,27 @@ def test_a_letter_whose_payment_has_moved_on_is_superseded(accept, sandbox, dead
     }
 
 
+def test_closing_what_is_settled_waits_for_nobody(accept, sandbox):
+    """The relay would stand still, or the two would block each other."""
+    first, second = accept("key-1"), accept("key-2")
+    for payment in (first, second):
+        held = letter_of(payment)
+        process_payment(payment_id=payment.pk)
+    with elsewhere_locked("messaging_deadletter", held.pk):
+        assert replay.supersede_settled() == 1
+    assert replay.supersede_settled() == 1
+
+
+def test_closing_what_is_settled_does_not_read_through_all_payments(accept):
+    letter_of(accept())
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute("SET LOCAL enable_seqscan = off")  # in a table of one row it would be right
+        cursor.execute(f"EXPLAIN {replay.SUPERSEDE}", [[]])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "using payments_payment_pkey" in plan
+    assert "Index Cond: (id = CASE" in plan
+
+
 def letter_of(payment):
     return DeadLetter.objects.create(
         message_id=uuid4(),
@@ -327,10 +348,10 @@ def letter_of(payment):
 
 
 @contextmanager
-def elsewhere_locked(payment):
-    """The payment's row, locked by another session."""
+def elsewhere_locked(table, id_):
+    """A row, locked by another session."""
     with psycopg.connect(**connection_parameters()) as other:
-        other.execute("SELECT FROM payments_payment WHERE id = %s FOR NO KEY UPDATE", [payment.pk])
+        other.execute(f"SELECT FROM {table} WHERE id = %s FOR NO KEY UPDATE", [id_])
         yield
         other.rollback()
 
