@@ -66,7 +66,8 @@ def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
     )
     return list(
         Payment.objects.filter(pk__in=ids)
-        .only("status", "error_code", "amount", "amount_captured", "currency")  # a preview judges very many
+        # A preview judges very many.
+        .only("status", "error_code", "amount", "amount_captured", "currency", "merchant_id", "mode", "order_id")
         # What was paid late need not hold its order: another payment may have had it then.
         .annotate(taken=Exists(others.filter(holds_order=True)), paid=Exists(others.filter(amount_captured__gt=0)))
     )

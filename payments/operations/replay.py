@@ -68,7 +68,8 @@ def judge(payment: Payment) -> Judgement:
     if payment.status == Status.FAILED and payment.error_code not in REPLAYABLE:
         return Judgement(Verdict.SETTLED, f"the payment has failed otherwise since: {payment.error_code}")
     if payment.status == Status.FAILED:
-        return Judgement(Verdict.GOES, "", payment.amount, payment.currency)
+        order = f"{payment.merchant_id} {payment.mode} {payment.order_id}" if payment.order_id else ""
+        return Judgement(Verdict.GOES, "", payment.amount, payment.currency, takes=order)
     return Judgement(Verdict.GOES, "the payment is still in work and is taken up now")
 
 

@@ -234,6 +234,17 @@ def test_a_payment_whose_order_was_paid_meanwhile_is_never_charged(dead, accept,
     assert len(sandbox.charges()) == 1
 
 
+def test_a_preview_promises_an_order_one_charge_however_many_have_died_for_it(dead):
+    first, second = dead(order_id="o-1"), dead("key-2", order_id="o-1")
+    dead("key-3")
+    dead("key-4")
+    letter_of(first)
+    shown = preview(Selection())
+    assert (shown.count(Verdict.GOES), shown.count(Verdict.BLOCKED), shown.sums) == (4, 1, {"EUR": 3000})
+    done = send_back(second)
+    assert (done.replayed, done.blocked, second.status) == (4, 1, "failed")
+
+
 def test_an_order_that_was_paid_late_without_being_held_is_not_charged_again(dead, accept):
     """The late money came while the order's next payment had the order, and that one has died since."""
     first = dead(order_id="o-1")
