@@ -16,6 +16,7 @@ from messaging.previews import preview
 from messaging.resolutions import resolve, work_off
 from messaging.selections import Selection
 from payments import breaker, replay
+from payments.errors import OrderAlreadyPaid
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
 from payments.operations import outcomes, process_payment
@@ -245,16 +246,42 @@ def test_a_preview_promises_an_order_one_charge_however_many_have_died_for_it(de
     assert (done.replayed, done.blocked, second.status) == (4, 1, "failed")
 
 
-def test_an_order_that_was_paid_late_without_being_held_is_not_charged_again(dead, accept):
-    """The late money came while the order's next payment had the order, and that one has died since."""
+@pytest.fixture
+def paid_late(dead, accept):
+    """A payment that was paid late, while the order's next payment had the order; and that one."""
     first = dead(order_id="o-1")
     second = accept("key-2", order_id="o-1")
     with transaction.atomic():
         late = lock_payment(first.pk)
         outcomes.learn(late.payment, Approved(reference="ch_late"), now=late.now)
-    answers(second, *[Unavailable(detail="503")] * 4)
     first.refresh_from_db()
-    assert (first.amount_captured, first.holds_order, second.status) == (1000, False, "failed")
+    assert (first.amount_captured, first.holds_order) == (1000, False)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[Unavailable(detail="503")] * 4, [Declined(decline_code="do_not_honor", detail="")]],
+    ids=["dead", "declined"],
+)
+def test_an_order_that_was_paid_late_goes_to_its_payer_once_it_is_free(paid_late, accept, said):
+    """And to no third payment."""
+    first, second = paid_late
+    answers(second, *said)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (second.status, second.holds_order, first.holds_order) == ("failed", False, True)
+    with pytest.raises(OrderAlreadyPaid):
+        accept("key-3", order_id="o-1")
+
+
+def test_an_order_that_was_paid_late_without_being_held_is_not_charged_again(paid_late):
+    """The late money came while the order's next payment had the order, and that one has died since."""
+    first, second = paid_late
+    with elsewhere_locked("payments_payment", first.pk):
+        answers(second, *[Unavailable(detail="503")] * 4)
+    first.refresh_from_db()
+    assert (first.holds_order, second.status) == (False, "failed")
     assert preview(Selection()).count(Verdict.GOES) == 0
     assert send_back(second).superseded == 2
     assert (second.status, DeadLetter.objects.get(subject=f"payment:{second.pk}").note) == ("failed", PAID_OTHERWISE)
