@@ -4,6 +4,7 @@ Every work queue has a dead-letter queue. Nobody looks into those, and a wiped b
 emptied into the table all the time, in the relay process.
 """
 
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -27,6 +28,10 @@ REASONS: Final = {
 }
 UNDECODABLE: Final = ("undecodable", "It is no message of ours: its body cannot be read.")
 OTHER: Final = ("given_up", "RabbitMQ gave it up")
+#: Of an actor, in the column of dead letters.
+LONGEST_NAME: Final = 100
+#: Times that a column holds.
+MOST_TIMES: Final = 2**31 - 1
 #: Makes ids of what has none that could be trusted: the same bytes in the same queue are the same letter.
 NAMESPACE: Final = uuid.UUID("5d0a7a35-6f4c-4b7c-9f43-0f6d4a3d9b11")
 
@@ -77,15 +82,20 @@ def collect(delivery: Delivery) -> None:
 
 
 def decode(body: bytes) -> Message[Any] | None:
-    """The Dramatiq message in a body, if there is one whose fields are of the right types and can be stored."""
+    """The Dramatiq message in a body, if there is one whose fields are of the right types and can be stored.
+
+    Whatever else may have come this way: it must not end the collector, which would meet it again at its next start.
+    """
     try:
         message: Message[Any] = Message.decode(body)
         uuid.UUID(message.message_id)
+        arguments = json.dumps([message.args, message.kwargs], ensure_ascii=False, allow_nan=False).encode()
+        name_length = len(message.actor_name.encode())
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    fields: list[tuple[Any, type]] = [(message.actor_name, str), (message.kwargs, dict), (message.options, dict)]
-    sound = all(isinstance(value, kind) for value, kind in fields)
-    return message if sound and b"\\u0000" not in body else None
+    fields: list[tuple[Any, Any]] = [(message.args, list | tuple), (message.kwargs, dict), (message.options, dict)]
+    sound = all(isinstance(value, kind) for value, kind in fields) and 0 < name_length <= LONGEST_NAME
+    return message if sound and b"\\u0000" not in arguments + body else None
 
 
 def derived_id(delivery: Delivery, queue: str) -> uuid.UUID:
@@ -109,4 +119,5 @@ def death_of(headers: Mapping[str, Any]) -> tuple[str, int]:
     deaths = headers.get("x-death")
     if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
         return "", 1
-    return str(deaths[0].get("reason", "")), int(deaths[0].get("count", 1))
+    times = deaths[0].get("count")
+    return str(deaths[0].get("reason", "")), times if isinstance(times, int) and 0 < times <= MOST_TIMES else 1

@@ -40,7 +40,7 @@ def record(
     traceback: str = "",
     subject: str = "",
     request_id: str = "",
-    replay_of: int | None = None,
+    replay_of: object = None,
     now: datetime | None = None,
 ) -> None:
     """Write a dead letter, in the caller's transaction if there is one.
@@ -64,7 +64,7 @@ def record(
         body_size=len(body or b""),
         attempts=attempts,
         subject=subject,
-        request_id=request_id,
+        request_id=storable(request_id)[:128],
         first_failed_at=first_failed_at,
         last_failed_at=now,
         previous=previous_of(subject, actor=actor, replay_of=replay_of),
@@ -84,9 +84,9 @@ def is_told_again(subject: str, *, actor: str, payload: Mapping[str, Any], attem
     return bool(subject) and bool(same.update(attempts=F("attempts") + attempts, **said))
 
 
-def previous_of(subject: str, *, actor: str, replay_of: int | None) -> DeadLetter | None:
-    """The letter whose replay has died now, if this is one."""
-    if replay_of is not None:
+def previous_of(subject: str, *, actor: str, replay_of: object) -> DeadLetter | None:
+    """The letter whose replay has died now, if this is one. The message says so itself, and may say anything."""
+    if isinstance(replay_of, int):
         return DeadLetter.objects.filter(pk=replay_of).first()
     replayed = DeadLetter.objects.filter(subject=subject, actor=actor, state=DeadLetter.State.REPLAYED)
     return replayed.order_by("-id").first() if subject else None

@@ -27,12 +27,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, why, and the money (minor units) that is at stake when it goes."""
+    """A verdict, why, and the money (minor units) that is at stake when it goes.
+
+    `takes`: what it takes when it goes, and only one can have, such as an order; empty if nothing.
+    """
 
     verdict: Verdict
     note: str = ""
     amount: int = 0
     currency: str = ""
+    takes: str = ""
 
 
 class Owner(Protocol):
@@ -45,6 +49,7 @@ class Owner(Protocol):
         """Make ready what the message is about, in the caller's transaction; what was done."""
 
 
+OUTRUN: Final = Judgement(Verdict.BLOCKED, "of several that are for the same, only the first goes back")
 CUT: Final = Judgement(Verdict.BLOCKED, "too large to have been kept whole; discard it and have it sent anew")
 
 

@@ -1,4 +1,8 @@
-"""The tables of messaging: messages to publish, dead letters and what was decided on them, and signs of life."""
+"""The tables of messaging: messages to publish, dead letters and what was decided on them, and signs of life.
+
+What a release adds to a table has a default in the database: processes of the release before go on writing to it
+until each is replaced, and no payment may be refused meanwhile.
+"""
 
 import uuid
 from typing import ClassVar
@@ -14,7 +18,9 @@ class OutboxMessage(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     message_id = models.UUIDField(default=uuid.uuid4)
-    exchange = models.CharField(max_length=100, blank=True, help_text="Empty: it goes straight to its queue.")
+    exchange = models.CharField(
+        max_length=100, blank=True, default="", db_default="", help_text="Empty: it goes straight to its queue."
+    )
     queue = models.CharField(max_length=100, help_text="The queue; with an exchange, the routing key.")
     actor = models.CharField(max_length=100, blank=True)
     payload = models.JSONField(
@@ -125,7 +131,9 @@ class DeadLetter(models.Model):
     actor = models.CharField(max_length=100, blank=True)
     payload = models.JSONField(default=dict, blank=True)
     body = models.BinaryField(null=True, blank=True, help_text="What came, where it was no message to an actor.")
-    body_size = models.PositiveIntegerField(default=0, help_text="Bytes that came; of a huge body the rest is gone.")
+    body_size = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Bytes that came; of a huge body the rest is gone."
+    )
     cause = models.CharField(max_length=100, help_text="An error code, or the class of the exception.")
     detail = models.TextField(blank=True)
     traceback = models.TextField(blank=True)
@@ -148,7 +156,9 @@ class DeadLetter(models.Model):
     )
     resolved_at = models.DateTimeField(null=True, blank=True)
     replayed_as = models.UUIDField(null=True, blank=True, help_text="The message id under which it went out again.")
-    note = models.CharField(max_length=500, blank=True, help_text="What came of the last attempt to resolve it.")
+    note = models.CharField(
+        max_length=500, blank=True, default="", db_default="", help_text="What came of the last attempt to resolve it."
+    )
 
     class Meta:
         indexes: ClassVar = [

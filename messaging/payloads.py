@@ -26,4 +26,5 @@ def payload_of(message: Arguments) -> dict[str, Any]:
 def arguments_of(payload: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments out of the document: by position, and by name."""
     named = dict(payload)
-    return tuple(named.pop(BY_POSITION, ())), named
+    given = named.pop(BY_POSITION, ())
+    return tuple(given) if isinstance(given, list | tuple) else (given,), named

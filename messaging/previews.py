@@ -6,7 +6,7 @@ from typing import Final
 
 from django.db.models import QuerySet
 
-from messaging.judgements import Verdict, judge
+from messaging.judgements import OUTRUN, Judgement, Verdict, judge
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 
@@ -59,13 +59,14 @@ def preview(selection: Selection) -> Preview:
     made = Preview(in_hand=in_hand(selection))
     tallies: dict[tuple[str, str, str], Tally] = {}
     counted: set[str] = set()
+    takers: dict[str, str] = {}
     for letters in in_chunks(selection.free()):
         made.last = letters[-1].pk
         judgements = judge(letters)
         for letter in letters:
             key = (letter.cause, letter.actor, letter.queue)
             tally = tallies.setdefault(key, Tally(*key))
-            judgement = judgements[letter.pk]
+            judgement = after_others(judgements[letter.pk], letter, takers)
             setattr(tally, judgement.verdict, getattr(tally, judgement.verdict) + 1)
             if judgement.note:
                 made.notes[judgement.note] = made.notes.get(judgement.note, 0) + 1
@@ -74,6 +75,13 @@ def preview(selection: Selection) -> Preview:
                 made.sums[judgement.currency] = made.sums.get(judgement.currency, 0) + judgement.amount
     made.tallies = sorted(tallies.values(), key=lambda tally: (-tally.total, tally.cause))
     return made
+
+
+def after_others(judgement: Judgement, letter: DeadLetter, takers: dict[str, str]) -> Judgement:
+    """The judgement on a letter once those before it have gone back; `takers`: what they take -> who has it then."""
+    if judgement.verdict != Verdict.GOES or not judgement.takes:
+        return judgement
+    return judgement if takers.setdefault(judgement.takes, letter.subject) == letter.subject else OUTRUN
 
 
 def in_hand(selection: Selection) -> int:

@@ -15,7 +15,6 @@ import structlog
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from messaging import outbox
 from messaging.failpoints import failpoint
@@ -91,15 +90,16 @@ def decide(
 def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution | None:
     """Resolve the next chunk of letters; with `in_background`, and see to it that the next one follows.
 
-    None when there is nothing to do: it is done, stopped, or somebody is at it this very moment.
+    None when there is nothing to do: it is done, stopped, or somebody is at it this very moment, or its message
+    comes twice. All times are the database's, which the relay and the rescue go by.
     """
-    running = Resolution.objects.filter(pk=resolution_id, state=Resolution.State.RUNNING)
+    running = Resolution.objects.filter(pk=resolution_id, state=Resolution.State.RUNNING).annotate(database_now=Now())
     resolution = running.select_for_update(no_key=True, skip_locked=True).first()
-    if resolution is None:
+    if resolution is None or (in_background and is_too_early(resolution)):
         return None
     limit = min(CHUNK, resolution.rate or CHUNK)
     letters = list(waiting_of(resolution).select_for_update(no_key=True).order_by("pk")[:limit])
-    now = timezone.now()
+    now = resolution.database_now
     for letter in letters:
         outcome = resolve_one(letter, resolution, now=now)
         setattr(resolution, outcome, getattr(resolution, outcome) + 1)
@@ -114,6 +114,16 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
     resolution.save()
     failpoint("resolution.chunk")
     return resolution
+
+
+def is_too_early(resolution: Resolution) -> bool:
+    """Whether a locked resolution's next chunk is not due yet: then the message for that is on its way.
+
+    Each copy of a message would otherwise start a chain of its own, and the rate would be a multiple.
+    """
+    assert resolution.revive_at is not None, "a running resolution is rescued"
+    due_at = resolution.revive_at - timedelta(seconds=REVIVE_AFTER)
+    return resolution.rate is not None and due_at > resolution.database_now  # type: ignore[attr-defined]  # annotated
 
 
 def work_off_all(resolution_id: int) -> Iterator[Resolution]:

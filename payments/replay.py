@@ -17,13 +17,23 @@ from payments.states import Status
 NO_SUCH_PAYMENT: Final = Judgement(Verdict.BLOCKED, "there is no such payment")
 
 #: An open letter whose payment has gone its way since, by the rescue or by the gateway's own word, needs nobody.
+#: The letters are few and the payments very many: each is found by its key. A letter that somebody has locked is left
+#: to them: the relay does not wait, and whoever resolves letters locks them in an order of his own.
 SUPERSEDE: Final = """
+    WITH settled AS (
+        SELECT letter.id, payment.status
+        FROM messaging_deadletter AS letter JOIN payments_payment AS payment ON payment.id =
+            CASE WHEN letter.subject ~ '^payment:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                THEN substr(letter.subject, 9)::uuid END
+        WHERE letter.state = 'open'
+            AND (payment.status IN ('succeeded', 'canceled') OR payment.amount_captured > 0
+                 OR (payment.status = 'failed' AND payment.error_code <> ALL(%s)))
+        FOR NO KEY UPDATE OF letter SKIP LOCKED
+    )
     UPDATE messaging_deadletter AS letter
-    SET state = 'superseded', resolved_at = statement_timestamp(), note = 'the payment is ' || payment.status
-    FROM payments_payment AS payment
-    WHERE letter.state = 'open' AND letter.subject = 'payment:' || payment.id
-        AND (payment.status IN ('succeeded', 'canceled') OR payment.amount_captured > 0
-             OR (payment.status = 'failed' AND payment.error_code <> ALL(%s)))
+    SET state = 'superseded', resolved_at = statement_timestamp(), note = 'the payment is ' || settled.status
+    FROM settled
+    WHERE letter.id = settled.id
 """
 
 
@@ -53,12 +63,13 @@ def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
         merchant=OuterRef("merchant"),
         mode=OuterRef("mode"),
         order_id=OuterRef("order_id"),
-        holds_order=True,
     )
     return list(
         Payment.objects.filter(pk__in=ids)
-        .only("status", "error_code", "amount", "amount_captured", "currency")  # a preview judges very many
-        .annotate(taken=Exists(others), paid=Exists(others.filter(amount_captured__gt=0)))
+        # A preview judges very many.
+        .only("status", "error_code", "amount", "amount_captured", "currency", "merchant_id", "mode", "order_id")
+        # What was paid late need not hold its order: another payment may have had it then.
+        .annotate(taken=Exists(others.filter(holds_order=True)), paid=Exists(others.filter(amount_captured__gt=0)))
     )
 
 

@@ -57,12 +57,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='deadletter',
             name='body_size',
-            field=models.PositiveIntegerField(default=0, help_text='Bytes that came; of a huge body the rest is gone.'),
+            field=models.PositiveIntegerField(db_default=0, default=0, help_text='Bytes that came; of a huge body the rest is gone.'),
         ),
         migrations.AddField(
             model_name='deadletter',
             name='note',
-            field=models.CharField(blank=True, help_text='What came of the last attempt to resolve it.', max_length=500),
+            field=models.CharField(blank=True, db_default='', default='', help_text='What came of the last attempt to resolve it.', max_length=500),
         ),
         migrations.AddField(
             model_name='deadletter',
@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='outboxmessage',
             name='exchange',
-            field=models.CharField(blank=True, help_text='Empty: it goes straight to its queue.', max_length=100),
+            field=models.CharField(blank=True, db_default='', default='', help_text='Empty: it goes straight to its queue.', max_length=100),
         ),
         migrations.AlterField(
             model_name='deadletter',

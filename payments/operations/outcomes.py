@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from payments import transitions
 from payments.gateways.base import Approved, Declined, LookupAnswer
 from payments.models import Payment
+from payments.operations import orders
 from payments.operations.claims import abandon_open_attempts
 from payments.states import IN_WORK, Status
 
@@ -32,11 +33,9 @@ def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any
 
 def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
     """The gateway said no: final, never retried by itself, never a dead letter."""
-    transitions.move(
+    orders.fail(
         payment,
-        Status.FAILED,
         now=now,
-        holds_order=False,
         gateway_reference=answer.reference,
         error_code="declined",
         decline_code=answer.decline_code,

@@ -17,6 +17,7 @@ from payments.gateways import registry
 from payments.models import Payment
 from payments.operations.accept import breaks_order_rule
 from payments.operations.claims import lock_payment
+from payments.operations.retry import bring_forward
 from payments.states import Status
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,8 @@ IN_HAND = "somebody has it in hand this very moment; try again"
 def send_back(*, payment_id: UUID) -> Judgement:
     """Make a payment ready for the message of its dead letter, in the transaction that sends that out.
 
-    A failed one becomes `pending`. One that is in work stays as it is: its message only has it taken up now.
+    A failed one becomes `pending`. One that is in work stays as it is, and no longer waits for its next time: its
+    message would find that nothing is due.
     """
     assert transaction.get_connection().in_atomic_block, "a payment goes back in the transaction of its message"
     # Not waiting for the lock: whoever holds it may be about to write to the dead letter that our caller holds.
@@ -40,15 +42,21 @@ def send_back(*, payment_id: UUID) -> Judgement:
         return Judgement(Verdict.BLOCKED, IN_HAND)
     payment, now, _ = found
     judgement = judge(payment)
-    if judgement.verdict != Verdict.GOES or payment.status != Status.FAILED:
+    if judgement.verdict != Verdict.GOES:
         return judgement
+    if payment.status != Status.FAILED:
+        bring_forward(payment, now=now)
+        return judgement
+    if is_paid_otherwise(payment):
+        return Judgement(Verdict.SETTLED, PAID_OTHERWISE)
     try:
         with transaction.atomic():
             revive(payment, now=now)
     except IntegrityError as error:
         if not breaks_order_rule(error):
             raise
-        return judge_holder(payment)
+        paid = is_paid_otherwise(payment)  # by now; a moment ago it was not
+        return Judgement(Verdict.SETTLED, PAID_OTHERWISE) if paid else Judgement(Verdict.BLOCKED, UNDER_WAY)
     return judgement
 
 
@@ -60,15 +68,18 @@ def judge(payment: Payment) -> Judgement:
     if payment.status == Status.FAILED and payment.error_code not in REPLAYABLE:
         return Judgement(Verdict.SETTLED, f"the payment has failed otherwise since: {payment.error_code}")
     if payment.status == Status.FAILED:
-        return Judgement(Verdict.GOES, "", payment.amount, payment.currency)
+        order = f"{payment.merchant_id} {payment.mode} {payment.order_id}" if payment.order_id else ""
+        return Judgement(Verdict.GOES, "", payment.amount, payment.currency, takes=order)
     return Judgement(Verdict.GOES, "the payment is still in work and is taken up now")
 
 
-def judge_holder(payment: Payment) -> Judgement:
-    """Why a payment's order keeps it from going back."""
+def is_paid_otherwise(payment: Payment) -> bool:
+    """Whether another payment of the same order has taken money.
+
+    That one need not hold the order: where it was paid late, yet another may have had it then, and have died since.
+    """
     others = Payment.objects.filter(merchant=payment.merchant_id, mode=payment.mode, order_id=payment.order_id)
-    paid = others.filter(holds_order=True, amount_captured__gt=0).exists()
-    return Judgement(Verdict.SETTLED, PAID_OTHERWISE) if paid else Judgement(Verdict.BLOCKED, UNDER_WAY)
+    return bool(payment.order_id) and others.exclude(pk=payment.pk).filter(amount_captured__gt=0).exists()
 
 
 def revive(payment: Payment, *, now: datetime) -> None:

@@ -15,6 +15,7 @@ from payments import transitions
 from payments.gateways import registry
 from payments.gateways.base import OutcomeUnknown, Unavailable
 from payments.models import Payment
+from payments.operations import orders
 from payments.states import AttemptKind, Outcome, Status
 
 log = structlog.get_logger(__name__)
@@ -103,9 +104,7 @@ def give_up(payment: Payment, *, code: str, detail: str, now: datetime) -> None:
     if may_have_arrived(payment):
         look_up_later(payment, detail=detail, now=now)
         return
-    transitions.move(
-        payment, Status.FAILED, now=now, holds_order=False, error_code=code, decline_code="", error_detail=detail
-    )
+    orders.fail(payment, now=now, error_code=code, decline_code="", error_detail=detail)
     queue, actor = settings.MESSAGE_ROUTES["payment.due"]
     first = payment.attempts.order_by("id").first()
     dead_letters.record(

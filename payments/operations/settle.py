@@ -43,12 +43,13 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
         log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
         outcomes.learn(payment, answer, now=now)
         return None
-    if isinstance(answer, NotFound) and in_trouble:
+    declined_before = isinstance(answer, Declined) and payment.look_up_first
+    if in_trouble and (declined_before or isinstance(answer, NotFound)):
         schedule.take_up(payment, at=now, now=now)  # to be sent again, or to be held, as the gateway then does
         return None
     if isinstance(answer, NotFound):
         return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
-    if isinstance(answer, Declined) and payment.look_up_first:
+    if declined_before:
         return charge_anew(payment, now=now, asked_at=asked_at)
     follow(payment, claim, answer, now=now)
     return None

@@ -436,6 +436,20 @@ GUARDS = [
         REPLAY + "test_a_payment_that_was_paid_late_is_settled_and_not_charged_again",
     ),
     guard(
+        "an order that was paid late, and is not held, is not charged by a replay",
+        "payments/operations/replay.py",
+        "    if is_paid_otherwise(payment):\n",
+        "    if False:\n",
+        REPLAY + "test_an_order_that_was_paid_late_without_being_held_is_not_charged_again",
+    ),
+    guard(
+        "a replay charges nothing at a gateway that was paused meanwhile",
+        "payments/operations/settle.py",
+        "if in_trouble and (declined_before or isinstance(answer, NotFound)):",
+        "if in_trouble and isinstance(answer, NotFound):",
+        REPLAY + "test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up",
+    ),
+    guard(
         "a death has one row: its message id",
         "messaging/dead_letters.py",
         "if DeadLetter.objects.filter(message_id=message_id).exists():",

@@ -18,6 +18,7 @@ from messaging.consumer import Delivery
 from messaging.dead_letters import MOST_KEPT
 from messaging.escapes import Escapes, handle_escape
 from messaging.models import DeadLetter, DeathCount, OutboxMessage
+from messaging.relay import to_envelope
 from tests.system import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,7 +147,13 @@ def test_a_rejected_message_becomes_a_row_that_says_whom_it_concerns():
         json.dumps({**message().asdict(), "message_id": "not-a-uuid"}).encode(),
         json.dumps({**message().asdict(), "kwargs": [1]}).encode(),
         json.dumps({**message().asdict(), "actor_name": 7}).encode(),
+        json.dumps({**message().asdict(), "actor_name": ""}).encode(),
+        json.dumps({**message().asdict(), "actor_name": "a" * 101}).encode(),
+        json.dumps({**message().asdict(), "actor_name": "\ud800"}).encode(),
+        json.dumps({**message().asdict(), "args": 7}).encode(),
         json.dumps({**message().asdict(), "kwargs": {"x": "\0"}}).encode(),
+        json.dumps({**message().asdict(), "kwargs": {"x": "\ud800"}}).encode(),
+        json.dumps({**message().asdict(), "kwargs": {"x": float("nan")}}).encode(),
     ],
 )  # fmt: skip
 def test_what_is_no_message_of_ours_is_kept_as_it_came(body):
@@ -171,6 +178,8 @@ def test_the_same_body_delivered_again_is_the_same_letter():
         ({"x-death": [{"reason": "expired", "count": 3}]}, "given_up", 3),
         ({}, "given_up", 1),
         ({"x-death": "nonsense"}, "given_up", 1),
+        ({"x-death": [{"reason": "rejected", "count": "many"}]}, "rejected", 1),
+        ({"x-death": [{"reason": "rejected", "count": 10**20}]}, "rejected", 1),
     ],
 )
 def test_why_rabbitmq_gave_it_up_is_told(headers, cause, attempts):
@@ -178,6 +187,19 @@ def test_why_rabbitmq_gave_it_up_is_told(headers, cause, attempts):
     letter = DeadLetter.objects.get()
     assert (letter.cause, letter.attempts) == (cause, attempts)
     assert letter.detail
+
+
+@pytest.mark.parametrize(
+    "options", [{"replay_of": "x"}, {"replay_of": [1]}, {"replay_of": 10**30}, {"request_id": "r" * 300}], ids=str
+)
+def test_no_option_is_too_odd_for_the_collector_which_would_die_of_it_again_and_again(options):
+    collect(dead(message(options=options).encode()))
+    assert DeadLetter.objects.get().subject == "payment:7"
+
+
+def test_an_argument_in_the_place_of_those_by_position_does_not_end_the_relay():
+    handle_escape(MessageProxy(message(kwargs={"*": 5})), failure(TypeError), now=NOW)
+    assert Message.decode(to_envelope(OutboxMessage.objects.get()).body).args == (5,)
 
 
 def test_a_stranger_cannot_have_an_actor_called_by_way_of_a_replay(settings):

@@ -16,10 +16,11 @@ from messaging.previews import preview
 from messaging.resolutions import resolve, work_off
 from messaging.selections import Selection
 from payments import breaker, replay
+from payments.errors import OrderAlreadyPaid
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
-from payments.operations import process_payment
-from payments.operations.claims import claim_payment
+from payments.operations import outcomes, process_payment
+from payments.operations.claims import claim_payment, lock_payment
 from payments.operations.replay import IN_HAND, PAID_OTHERWISE, UNDER_WAY
 from payments.operations.settle import settle
 from payments.states import AttemptKind
@@ -200,6 +201,17 @@ def test_a_late_approval_settles_a_payment_that_waits_for_its_replay(accept):
     assert (payment.status, payment.amount_captured, payment.needs_review) == ("succeeded", 1000, False)
 
 
+@pytest.mark.parametrize("answer", [NotFound(), Declined(decline_code="do_not_honor", detail="")])
+def test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up(dead, answer):
+    payment = dead()
+    send_back(payment)
+    lookup = claim_payment(payment.pk)
+    breaker.pause("sandbox", reason="r", by="staff")
+    assert settle(lookup, answer) is None
+    breaker.resume("sandbox", by="staff")
+    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+
+
 # --- who may go back
 
 
@@ -223,6 +235,58 @@ def test_a_payment_whose_order_was_paid_meanwhile_is_never_charged(dead, accept,
     assert len(sandbox.charges()) == 1
 
 
+def test_a_preview_promises_an_order_one_charge_however_many_have_died_for_it(dead):
+    first, second = dead(order_id="o-1"), dead("key-2", order_id="o-1")
+    dead("key-3")
+    dead("key-4")
+    letter_of(first)
+    shown = preview(Selection())
+    assert (shown.count(Verdict.GOES), shown.count(Verdict.BLOCKED), shown.sums) == (4, 1, {"EUR": 3000})
+    done = send_back(second)
+    assert (done.replayed, done.blocked, second.status) == (4, 1, "failed")
+
+
+@pytest.fixture
+def paid_late(dead, accept):
+    """A payment that was paid late, while the order's next payment had the order; and that one."""
+    first = dead(order_id="o-1")
+    second = accept("key-2", order_id="o-1")
+    with transaction.atomic():
+        late = lock_payment(first.pk)
+        outcomes.learn(late.payment, Approved(reference="ch_late"), now=late.now)
+    first.refresh_from_db()
+    assert (first.amount_captured, first.holds_order) == (1000, False)
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[Unavailable(detail="503")] * 4, [Declined(decline_code="do_not_honor", detail="")]],
+    ids=["dead", "declined"],
+)
+def test_an_order_that_was_paid_late_goes_to_its_payer_once_it_is_free(paid_late, accept, said):
+    """And to no third payment."""
+    first, second = paid_late
+    answers(second, *said)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (second.status, second.holds_order, first.holds_order) == ("failed", False, True)
+    with pytest.raises(OrderAlreadyPaid):
+        accept("key-3", order_id="o-1")
+
+
+def test_an_order_that_was_paid_late_without_being_held_is_not_charged_again(paid_late):
+    """The late money came while the order's next payment had the order, and that one has died since."""
+    first, second = paid_late
+    with elsewhere_locked("payments_payment", first.pk):
+        answers(second, *[Unavailable(detail="503")] * 4)
+    first.refresh_from_db()
+    assert (first.holds_order, second.status) == (False, "failed")
+    assert preview(Selection()).count(Verdict.GOES) == 0
+    assert send_back(second).superseded == 2
+    assert (second.status, DeadLetter.objects.get(subject=f"payment:{second.pk}").note) == ("failed", PAID_OTHERWISE)
+
+
 def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
     payment = dead()
     Payment.objects.filter(pk=payment.pk).update(amount_captured=1000, needs_review=True)
@@ -233,7 +297,7 @@ def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
 def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
     payment = dead()
     resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
-    with elsewhere_locked(payment):
+    with elsewhere_locked("payments_payment", payment.pk):
         assert work_off(resolution.pk).blocked == 1
     assert DeadLetter.objects.get().note == IN_HAND
 
@@ -246,6 +310,16 @@ def test_a_letter_of_a_payment_in_work_only_has_it_taken_up(accept):
     assert send_back(payment).replayed == 1
     assert (payment.status, payment.version) == ("pending", 1)
     assert OutboxMessage.objects.get().payload == {"ids": [str(payment.pk)]}
+
+
+def test_a_replay_of_what_waits_with_people_is_not_in_vain(accept):
+    """After its last look-up nothing is ever due, and the message alone would do nothing."""
+    payment = accept()
+    settle(claim_payment(payment.pk), OutcomeUnknown(detail="reset"))
+    Payment.objects.update(needs_review=True, next_attempt_at=None, revive_at=None)
+    letter_of(payment)
+    assert send_back(payment).replayed == 1
+    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
 
 
 @pytest.mark.parametrize("subject", ["payment:0199f000-0000-7000-8000-000000000001", "payment:nonsense", "payment:"])
@@ -276,6 +350,27 @@ def test_a_letter_whose_payment_has_moved_on_is_superseded(accept, sandbox, dead
     }
 
 
+def test_closing_what_is_settled_waits_for_nobody(accept, sandbox):
+    """The relay would stand still, or the two would block each other."""
+    first, second = accept("key-1"), accept("key-2")
+    for payment in (first, second):
+        held = letter_of(payment)
+        process_payment(payment_id=payment.pk)
+    with elsewhere_locked("messaging_deadletter", held.pk):
+        assert replay.supersede_settled() == 1
+    assert replay.supersede_settled() == 1
+
+
+def test_closing_what_is_settled_does_not_read_through_all_payments(accept):
+    letter_of(accept())
+    with connection.cursor() as cursor, transaction.atomic():
+        cursor.execute("SET LOCAL enable_seqscan = off")  # in a table of one row it would be right
+        cursor.execute(f"EXPLAIN {replay.SUPERSEDE}", [[]])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "using payments_payment_pkey" in plan
+    assert "Index Cond: (id = CASE" in plan
+
+
 def letter_of(payment):
     return DeadLetter.objects.create(
         message_id=uuid4(),
@@ -291,10 +386,10 @@ def letter_of(payment):
 
 
 @contextmanager
-def elsewhere_locked(payment):
-    """The payment's row, locked by another session."""
+def elsewhere_locked(table, id_):
+    """A row, locked by another session."""
     with psycopg.connect(**connection_parameters()) as other:
-        other.execute("SELECT FROM payments_payment WHERE id = %s FOR NO KEY UPDATE", [payment.pk])
+        other.execute(f"SELECT FROM {table} WHERE id = %s FOR NO KEY UPDATE", [id_])
         yield
         other.rollback()
 

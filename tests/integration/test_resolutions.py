@@ -15,7 +15,7 @@ from messaging.judgements import Judgement, Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.previews import preview
 from messaging.relay import to_envelope
-from messaging.resolutions import rescue, resolve, resume, stop, work_off
+from messaging.resolutions import REVIVE_AFTER, rescue, resolve, resume, stop, work_off
 from messaging.selections import Selection, causes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -259,6 +259,32 @@ def test_a_rate_is_never_exceeded(letters):
     assert resolution.replayed == 10
     follow_up = OutboxMessage.objects.filter(actor="continue_resolutions").annotate(age=F("available_at") - Now()).get()
     assert timedelta(seconds=0.5) < follow_up.age <= timedelta(seconds=1)
+
+
+def test_a_message_that_comes_twice_does_not_double_the_rate(letters):
+    letters(25)
+    resolution = decide(rate=10, in_background=True)
+    OutboxMessage.objects.all().delete()
+    for _copy in range(3):
+        actors.continue_resolutions.fn([resolution.pk])
+    resolution.refresh_from_db()
+    assert resolution.replayed == 10
+    assert OutboxMessage.objects.filter(actor="continue_resolutions").count() == 1
+    Resolution.objects.update(revive_at=Now() + timedelta(seconds=REVIVE_AFTER))  # a second later
+    actors.continue_resolutions.fn([resolution.pk])
+    resolution.refresh_from_db()
+    assert resolution.replayed == 20
+
+
+def test_a_worker_whose_clock_is_wrong_neither_delays_messages_nor_calls_the_rescue(letters, monkeypatch):
+    letters(150)
+    resolution = decide(in_background=True)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: NOON)
+    actors.continue_resolutions.fn([resolution.pk])
+    assert rescue() == 0
+    monkeypatch.setattr("django.utils.timezone.now", lambda: datetime(2100, 1, 1, tzinfo=UTC))
+    actors.continue_resolutions.fn([resolution.pk])
+    assert not OutboxMessage.objects.filter(available_at__gt=Now() + timedelta(minutes=1)).exists()
 
 
 def test_a_stopped_resolution_takes_no_further_letter_until_it_is_resumed(letters):
