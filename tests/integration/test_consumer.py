@@ -323,6 +323,20 @@ def test_no_header_that_python_cannot_hold_ends_the_process(channel, queue):
     assert (second.message_id, second.correlation_id, second.headers) == ("", "", {})
 
 
+@pytest.mark.parametrize("kind", [b"A", b"F"])
+@pytest.mark.usefixtures("_raw_headers")
+def test_no_header_nested_deeper_than_python_recurses_stops_the_queue(channel, queue, kind):
+    """Nor takes those along that were handed out with it: a hundred broken connections, and all would be dead."""
+    inner = b""
+    for _ in range(5000):
+        inner = (b"" if kind == b"A" else b"\x01a") + kind + struct.pack(">I", len(inner)) + inner
+    publish(channel, queue, b"1", headers={"deep": Raw(kind + struct.pack(">I", len(inner)) + inner), "after": 7})
+    publish(channel, queue, b"2")
+    with consuming(queue) as running:
+        running.await_seen(b"1", b"2")
+    assert running.deliveries[0].headers["after"] == 7
+
+
 @pytest.mark.parametrize("seconds", [253_402_300_800, 2**63, 2**64 - 1])
 def test_a_time_out_of_reach_takes_no_other_header_along(seconds):
     fields = b"\x04when" + b"T" + struct.pack(">Q", seconds) + b"\x04next" + b"t\x01"
