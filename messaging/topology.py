@@ -83,7 +83,7 @@ def definitions() -> dict[str, Any]:
 
 def is_changed_declaration(reason: object) -> bool:
     """Whether RabbitMQ refuses to declare something because it exists with other properties."""
-    return "PRECONDITION_FAILED" in str(reason) or "inequivalent arg" in str(reason)
+    return "inequivalent arg" in str(reason)
 
 
 def explain(reason: object) -> str:
