@@ -192,6 +192,23 @@ def test_a_database_that_is_away_loses_no_message_and_changes_no_order(channel, 
     assert waiting(channel, queue) == []
 
 
+def test_a_standby_that_only_reads_ends_no_process_and_loses_no_message(channel, queue):
+    """After a fail-over the old address may lead to one for a while. A hundred ends, and all would be dead."""
+    tries = []
+
+    def act(delivery):
+        tries.append(delivery.body)
+        with connection.cursor() as cursor:
+            if len(tries) == 1:
+                cursor.execute("SET default_transaction_read_only = on")
+            cursor.execute("UPDATE messaging_heartbeat SET note = note")
+
+    publish(channel, queue, b"1", b"2")
+    with consuming(queue, act=act) as running:
+        running.await_seen(b"1", b"1", b"2")
+    assert waiting(channel, queue) == []
+
+
 def test_trouble_is_told_by_the_heartbeat_and_a_stop_is_no_death(channel, queue):
     over = Event()
 
