@@ -472,13 +472,6 @@ GUARDS = [
         DEAD_LETTERS + "test_a_stranger_cannot_have_an_actor_called_by_way_of_a_replay",
     ),
     guard(
-        "no message that cannot be stored ends the relay",
-        "messaging/collector.py",
-        "    except Exception as error:",
-        "    except AssertionError as error:",
-        DEAD_LETTERS + "test_no_message_that_cannot_be_stored_ends_the_relay",
-    ),
-    guard(
         "an event that is never confirmed makes way for the next",
         "messaging/publisher.py",
         "self._outcome.refused.update(m.message_id for m in messages if m.exchange and m.message_id in late)",
