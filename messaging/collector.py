@@ -4,12 +4,13 @@ Every work queue has a dead-letter queue. Nobody looks into those, and a wiped b
 emptied into the table all the time, in the relay process.
 """
 
-import json
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from dramatiq import DecodeError, Message
 
@@ -17,6 +18,8 @@ from messaging import dead_letters, topology
 from messaging.consumer import Consumer, Delivery
 from messaging.models import DeadLetter
 from messaging.payloads import payload_of
+
+log = structlog.get_logger(__name__)
 
 #: Why RabbitMQ gave a message up -> our cause, and plain words.
 REASONS: Final = {
@@ -28,10 +31,8 @@ REASONS: Final = {
 }
 UNDECODABLE: Final = ("undecodable", "It is no message of ours: its body cannot be read.")
 OTHER: Final = ("given_up", "RabbitMQ gave it up")
-#: Of an actor, in the column of dead letters.
-LONGEST_NAME: Final = 100
-#: Times that a column holds.
-MOST_TIMES: Final = 2**31 - 1
+#: More deaths than this are nobody's; the column holds no more.
+MOST_DEATHS: Final = 2**31
 #: Makes ids of what has none that could be trusted: the same bytes in the same queue are the same letter.
 NAMESPACE: Final = uuid.UUID("5d0a7a35-6f4c-4b7c-9f43-0f6d4a3d9b11")
 
@@ -44,58 +45,76 @@ def make(url: str) -> Consumer:
 
 
 def collect(delivery: Delivery) -> None:
-    """Make one dead message a row; one that has its row already changes nothing."""
+    """Make one dead message a row, whatever it holds; one that has its row already changes nothing."""
     queues = {topology.dead_letter_queue(queue): queue for queue in topology.work_queues()}
-    queue, now = queues[delivery.queue], timezone.now()
+    queue = queues[delivery.queue]
     reason, times = death_of(delivery.headers)
     cause, detail = REASONS.get(reason, (OTHER[0], f"{OTHER[1]}: {reason or 'it does not say why'}."))
-    foreign = queue == settings.INTAKE_QUEUE
-    message = None if foreign else decode(delivery.body)
+    if queue == settings.INTAKE_QUEUE:
+        keep(delivery, queue, cause=cause, detail=detail, attempts=times)
+    elif not was_ours(delivery, queue, cause=cause, detail=detail, attempts=times):
+        keep(delivery, queue, cause=UNDECODABLE[0], detail=UNDECODABLE[1], attempts=times)
+
+
+def was_ours(delivery: Delivery, queue: str, *, cause: str, detail: str, attempts: int) -> bool:
+    """Write the letter of a message to an actor; False when it is none, or holds what cannot be stored."""
+    message = decode(delivery.body)
     if message is None:
-        cause, detail = (cause, detail) if foreign else UNDECODABLE
+        return False
+    payload, now = payload_of(message), timezone.now()
+    try:
         dead_letters.record(
-            message_id=next_id(delivery, queue),
+            message_id=message.message_id,
             queue=queue,
-            body=delivery.body,
+            actor=message.actor_name,
+            payload=payload,
             cause=cause,
             detail=detail,
-            attempts=times,
+            attempts=attempts,
+            subject=dead_letters.subject_of(message.actor_name, payload),
+            request_id=str(message.options.get("request_id", "")),
+            replay_of=message.options.get("replay_of"),
             first_failed_at=now,
             now=now,
         )
-        return
-    payload = payload_of(message)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001  # too long, too deep, half a character: the relay would die of it
+        log.warning("dead_message_cannot_be_stored", error=type(error).__name__)
+        return False
+    return True
+
+
+def keep(delivery: Delivery, queue: str, *, cause: str, detail: str, attempts: int) -> None:
+    """Write the letter of what is no message to an actor: the bytes as they came."""
+    now = timezone.now()
     dead_letters.record(
-        message_id=message.message_id,
+        message_id=next_id(delivery, queue),
         queue=queue,
-        actor=message.actor_name,
-        payload=payload,
+        body=delivery.body,
         cause=cause,
         detail=detail,
-        attempts=times,
-        subject=dead_letters.subject_of(message.actor_name, payload),
-        request_id=str(message.options.get("request_id", "")),
-        replay_of=message.options.get("replay_of"),
+        attempts=attempts,
         first_failed_at=now,
         now=now,
     )
 
 
 def decode(body: bytes) -> Message[Any] | None:
-    """The Dramatiq message in a body, if there is one whose fields are of the right types and can be stored.
-
-    Whatever else may have come this way: it must not end the collector, which would meet it again at its next start.
-    """
+    """The Dramatiq message in a body, if there is one whose fields are of the right types."""
     try:
         message: Message[Any] = Message.decode(body)
         uuid.UUID(message.message_id)
-        arguments = json.dumps([message.args, message.kwargs], ensure_ascii=False, allow_nan=False).encode()
-        name_length = len(message.actor_name.encode())
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    fields: list[tuple[Any, Any]] = [(message.args, list | tuple), (message.kwargs, dict), (message.options, dict)]
-    sound = all(isinstance(value, kind) for value, kind in fields) and 0 < name_length <= LONGEST_NAME
-    return message if sound and b"\\u0000" not in arguments + body else None
+    said: list[tuple[Any, Any]] = [
+        (message.actor_name, str),
+        (message.args, list | tuple),
+        (message.kwargs, dict),
+        (message.options, dict),
+    ]
+    sound = bool(message.actor_name) and all(isinstance(value, kind) for value, kind in said)
+    return message if sound and b"\\u0000" not in body else None
 
 
 def derived_id(delivery: Delivery, queue: str) -> uuid.UUID:
@@ -115,9 +134,9 @@ def next_id(delivery: Delivery, queue: str) -> uuid.UUID:
 
 
 def death_of(headers: Mapping[str, Any]) -> tuple[str, int]:
-    """Why RabbitMQ gave the message up, and how often that has happened."""
+    """Why RabbitMQ gave the message up, and how often that has happened; a sender may have written the header."""
     deaths = headers.get("x-death")
     if not isinstance(deaths, list) or not deaths or not isinstance(deaths[0], dict):
         return "", 1
-    times = deaths[0].get("count")
-    return str(deaths[0].get("reason", "")), times if isinstance(times, int) and 0 < times <= MOST_TIMES else 1
+    count = deaths[0].get("count")
+    return str(deaths[0].get("reason", "")), count if type(count) is int and 0 < count < MOST_DEATHS else 1

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pika
 import pika.exceptions
 import structlog
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from pika.adapters.blocking_connection import BlockingChannel
 
 from messaging import foreign_headers, heartbeats, topology
@@ -124,7 +124,7 @@ class Consumer:
         """Handle one message; False when it must be tried again."""
         try:
             self.handle(delivery)
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, InternalError) as error:  # the last: a standby, which only reads
             connection.close()
             said = str(error).splitlines()
             self.note(f"PostgreSQL: {said[0] if said else type(error).__name__}")

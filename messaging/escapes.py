@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import dramatiq
 import structlog
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 
@@ -63,7 +63,7 @@ def store_escape(message: MessageProxy, exception: BaseException) -> None:
         close_old_connections()
         try:
             handle_escape(message, exception, now=timezone.now())
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, InternalError):  # the last: a standby, which only reads
             log.warning("escape_waits_for_the_database", message_id=message.message_id)
             connection.close()
             time.sleep(pause)

@@ -24,7 +24,10 @@ def payload_of(message: Arguments) -> dict[str, Any]:
 
 
 def arguments_of(payload: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments out of the document: by position, and by name."""
+    """The arguments out of the document: by position, and by name.
+
+    Where no list stands under `*`, a stranger has named an argument so.
+    """
     named = dict(payload)
-    given = named.pop(BY_POSITION, ())
-    return tuple(given) if isinstance(given, list | tuple) else (given,), named
+    by_position = named.pop(BY_POSITION) if isinstance(named.get(BY_POSITION), list) else ()
+    return tuple(by_position), named

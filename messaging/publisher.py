@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: How long (s) one batch may wait for its confirms while its rows stay locked. RabbitMQ confirms in
 #: milliseconds; the database ends sessions that idle in a transaction for 30 s.
 PUBLISH_DEADLINE: Final = 10.0
+#: The same for events, once they have a connection of their own: a queue that somebody bound to the exchange may never
+#: confirm (a quorum queue without its majority), and what is to be charged waits for the end of this.
+ANNOUNCE_DEADLINE: Final = 1.0
 #: How long (s) connecting and declaring may take.
 CONNECT_DEADLINE: Final = 10.0
 
@@ -90,15 +93,18 @@ class InProcessPublisher:
 class RabbitPublisher:
     """One connection and one channel in confirm mode, opened again after every trouble.
 
-    `queues` and `exchange` are declared at each connection.
+    `queues` and `exchange` are declared at each connection; `deadline` (s) bounds the wait for confirms.
     """
 
-    def __init__(self, url: str, queues: Iterable[str], *, exchange: str = "") -> None:
+    def __init__(
+        self, url: str, queues: Iterable[str], *, exchange: str = "", deadline: float = PUBLISH_DEADLINE
+    ) -> None:
         self.parameters = connection_parameters(url, name="payments relay")
         # We hear of a block and wait by ourselves; a new connection would only be blocked, too.
         self.parameters.blocked_connection_timeout = None
         self.queues = topology.declarations(queues)
         self.exchange = exchange
+        self.deadline = deadline
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
         self._ready = False
@@ -181,7 +187,10 @@ class RabbitPublisher:
     # --- publishing
 
     def publish(self, messages: Sequence[Envelope]) -> Published:
-        """Send all messages, then wait for their confirms, at most `PUBLISH_DEADLINE`.
+        """Send all messages, then wait for their confirms, at most `deadline`.
+
+        An event that is not confirmed in time over a sound connection counts as refused: some queue behind the
+        exchange does not take it, perhaps for ever, and it must not stand in the way of the next ones.
 
         Raises:
             BrokerUnavailable: the connection broke while sending; none of the batch counts as published.
@@ -196,11 +205,14 @@ class RabbitPublisher:
         except pika.exceptions.AMQPError as error:
             self.close()
             raise BrokerUnavailable(explain(error)) from error
-        self._spin(PUBLISH_DEADLINE, until=lambda: not self._unconfirmed or bool(self._blocked))
+        self._spin(self.deadline, until=lambda: not self._unconfirmed or bool(self._blocked))
         if self._unconfirmed:
             reason = self._blocked or self._failure or "no confirm in time"
             log.warning("publish_unconfirmed", count=len(self._unconfirmed), reason=reason)
             self._unexplained = "" if self._blocked else f"messages were not confirmed ({reason})"
+            if not self._blocked and not self._failure:
+                late = set(self._unconfirmed.values())
+                self._outcome.refused.update(m.message_id for m in messages if m.exchange and m.message_id in late)
         if self._returned or (self._unconfirmed and not self._blocked):
             # Start afresh: a lost queue is declared again, late confirms of this batch cannot mix with the next.
             # What a full queue rejects needs nothing of that.

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 from django.db import Error, connection, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from dramatiq import Message
 
@@ -34,54 +35,88 @@ BATCH: Final = 500
 POLL_INTERVAL: Final = 0.02
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
 TROUBLE_INTERVAL: Final = 0.5
+#: How long (s) events rest after trouble of theirs: each try may hold up the work for the announcer's deadline.
+ANNOUNCE_PAUSE: Final = 5.0
 #: A refused message waits this long, twice as long after each refusal: a queue may be missing for a moment or
 #: for ever, and what waits for it must not hold up the rest.
 REFUSED_DELAY: Final = timedelta(seconds=2)
 LONGEST_REFUSED_DELAY: Final = timedelta(minutes=10)
+#: Which rows a publisher is given: all, what our own queues take, and what goes to whoever listens.
+EVERYTHING: Final = Q()
+WORK: Final = Q(exchange="")
+EVENTS: Final = ~WORK
 
 
 @dataclass(slots=True)
 class Relay:
-    """Moves messages from the outbox to the publisher until it is told to stop."""
+    """Moves messages from the outbox to the publisher until it is told to stop.
+
+    With an `announcer`, events go through that one, over a connection of its own: a subscriber's queue that takes
+    nothing has RabbitMQ stop reading from whoever publishes to it.
+    """
 
     publisher: Publisher
     jobs: PeriodicJobs = field(default_factory=PeriodicJobs)
+    announcer: Publisher | None = None
     trouble: str = ""
+    unannounced: str = ""
+    announce_at: float = 0.0
 
     def run(self, stopping: Event) -> None:
         """Relay, run the periodic jobs and show signs of life until `stopping` is set."""
         pulse = heartbeats.Pulse("relay")
         while not stopping.is_set():
-            pulse.beat(note=self.trouble)
+            pulse.beat(note=self.trouble or self.unannounced)
             if not self.trouble:  # a rescue into an outbox that nobody empties would only fill it
                 self.jobs.run_due()
-            if not self.try_once():
+            if not self.try_once() + self.announce():
                 self.publisher.pump(TROUBLE_INTERVAL if self.trouble else POLL_INTERVAL)
-        self.publisher.close()
+        for publisher in filter(None, (self.publisher, self.announcer)):
+            publisher.close()
         pulse.stop()
 
     def try_once(self) -> int:
         """`run_once`, with trouble at either end told once, when it begins, and again when it is over."""
-        trouble, moved = "", 0
-        try:
-            self.publisher.ensure_connected()
-            moved = run_once(self.publisher)
-        except BrokerUnavailable as error:
-            trouble = f"RabbitMQ: {error}"
-        except Error as error:
-            trouble = f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            connection.close()
+        moved, trouble = move(self.publisher, EVERYTHING if self.announcer is None else WORK)
         if trouble != self.trouble:
             log.warning("relay_troubled", trouble=trouble) if trouble else log.info("relay_recovered")
             self.trouble = trouble
         return moved
 
+    def announce(self) -> int:
+        """The same for events. Their trouble is not the payments': it waits, and nothing waits for it."""
+        if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
+            return 0
+        moved, trouble = move(self.announcer, EVENTS)
+        self.announcer.pump(0)
+        if trouble:
+            self.announce_at = time.monotonic() + ANNOUNCE_PAUSE
+        if bool(trouble) != bool(self.unannounced):
+            log.warning("events_troubled", trouble=trouble) if trouble else log.info("events_recovered")
+        self.unannounced = f"events wait: {trouble}" if trouble else ""
+        return moved
+
+
+def move(publisher: Publisher, which: Q) -> tuple[int, str]:
+    """`run_once`; how many rows were taken, and what is the trouble, if there is any."""
+    moved, trouble = 0, ""
+    try:
+        publisher.ensure_connected()
+        moved = run_once(publisher, which=which)
+        publisher.ensure_connected()  # tells what the batch itself could not: confirms that did not come
+    except BrokerUnavailable as error:
+        trouble = f"RabbitMQ: {error}"
+    except Error as error:
+        trouble = f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        connection.close()
+    return moved, trouble
+
 
 @transaction.atomic(durable=True)
-def run_once(publisher: Publisher, *, batch: int = BATCH) -> int:
+def run_once(publisher: Publisher, *, batch: int = BATCH, which: Q = EVERYTHING) -> int:
     """Publish one batch of due messages and delete what was confirmed; returns how many rows were taken."""
     rows = list(
-        OutboxMessage.objects.filter(available_at__lte=Now())
+        OutboxMessage.objects.filter(which, available_at__lte=Now())
         .order_by("available_at", "id")
         .select_for_update(skip_locked=True)[:batch]
     )

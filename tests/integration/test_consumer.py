@@ -192,6 +192,23 @@ def test_a_database_that_is_away_loses_no_message_and_changes_no_order(channel, 
     assert waiting(channel, queue) == []
 
 
+def test_a_standby_that_only_reads_ends_no_process_and_loses_no_message(channel, queue):
+    """After a fail-over the old address may lead to one for a while. A hundred ends, and all would be dead."""
+    tries = []
+
+    def act(delivery):
+        tries.append(delivery.body)
+        with connection.cursor() as cursor:
+            if len(tries) == 1:
+                cursor.execute("SET default_transaction_read_only = on")
+            cursor.execute("UPDATE messaging_heartbeat SET note = note")
+
+    publish(channel, queue, b"1", b"2")
+    with consuming(queue, act=act) as running:
+        running.await_seen(b"1", b"1", b"2")
+    assert waiting(channel, queue) == []
+
+
 def test_trouble_is_told_by_the_heartbeat_and_a_stop_is_no_death(channel, queue):
     over = Event()
 
@@ -321,6 +338,20 @@ def test_no_header_that_python_cannot_hold_ends_the_process(channel, queue):
     assert first.headers == {"before": "a", "when": None, "nested": {"when": None}, "list": [None, 1], "after": 7}
     assert (first.message_id, first.correlation_id) == ("m", "c")
     assert (second.message_id, second.correlation_id, second.headers) == ("", "", {})
+
+
+@pytest.mark.parametrize("kind", [b"A", b"F"])
+@pytest.mark.usefixtures("_raw_headers")
+def test_no_header_nested_deeper_than_python_recurses_stops_the_queue(channel, queue, kind):
+    """Nor takes those along that were handed out with it: a hundred broken connections, and all would be dead."""
+    inner = b""
+    for _ in range(5000):
+        inner = (b"" if kind == b"A" else b"\x01a") + kind + struct.pack(">I", len(inner)) + inner
+    publish(channel, queue, b"1", headers={"deep": Raw(kind + struct.pack(">I", len(inner)) + inner), "after": 7})
+    publish(channel, queue, b"2")
+    with consuming(queue) as running:
+        running.await_seen(b"1", b"2")
+    assert running.deliveries[0].headers["after"] == 7
 
 
 @pytest.mark.parametrize("seconds", [253_402_300_800, 2**63, 2**64 - 1])

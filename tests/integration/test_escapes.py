@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dramatiq
 import pytest
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from dramatiq import Message, MessageProxy
 
 from messaging import escapes
@@ -93,14 +93,19 @@ def test_one_payment_that_fails_unexpectedly_does_not_hold_up_the_others(monkeyp
 
 def test_a_message_waits_for_a_database_that_is_away_and_is_not_rejected(monkeypatch):
     """Rejecting it moved whole queues into their dead-letter queues within seconds of an outage."""
-    answers = [OperationalError("the server closed the connection"), InterfaceError("connection is closed"), None]
+    answers = [
+        OperationalError("the server closed the connection"),
+        InterfaceError("connection is closed"),
+        InternalError("cannot execute INSERT in a read-only transaction"),
+        None,
+    ]
 
     def store(*args, **kwargs):
         if error := answers.pop(0):
             raise error
 
     monkeypatch.setattr(escapes, "handle_escape", store)
-    monkeypatch.setattr(escapes, "OUTAGE_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(escapes, "OUTAGE_PAUSES", (0.0, 0.0, 0.0, 0.0))
     waiting = message()
     Escapes().after_process_message(dramatiq.get_broker(), waiting, exception=failure())
     assert answers == []

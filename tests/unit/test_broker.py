@@ -8,7 +8,7 @@ import pytest
 from dramatiq import Message
 
 from messaging.broker import QuorumBroker, StampingConsumer, connection_parameters
-from messaging.topology import DELIVERY_LIMIT, queue_arguments
+from messaging.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, declarations, queue_arguments
 
 
 def test_dead_lettering_never_falls_back_to_at_most_once():
@@ -22,6 +22,13 @@ def test_dead_lettering_never_falls_back_to_at_most_once():
 
 def test_a_poisonous_message_does_not_go_round_for_ever():
     assert queue_arguments("payments")["x-delivery-limit"] == DELIVERY_LIMIT > 0
+
+
+def test_no_queue_has_rabbitmqs_own_delivery_limit():
+    """It is 20 from 4.0 on; behind a dead-letter queue there is nothing, and what reaches it there is gone."""
+    limits = {name: arguments["x-delivery-limit"] for name, arguments in declarations(["payments"]).items()}
+    assert limits == {"payments": DELIVERY_LIMIT, "payments.XQ": DEAD_LETTER_DELIVERY_LIMIT}
+    assert DEAD_LETTER_DELIVERY_LIMIT >= 1_000_000
 
 
 def test_a_silent_broker_never_blocks_us_for_ever():

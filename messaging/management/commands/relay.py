@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from messaging import collector, topology
 from messaging.process import STOP_TIMEOUT, start_worker, stop_on_signals
-from messaging.publisher import InProcessPublisher, RabbitPublisher
+from messaging.publisher import ANNOUNCE_DEADLINE, InProcessPublisher, RabbitPublisher
 from messaging.relay import Relay
 
 log = structlog.get_logger(__name__)
@@ -27,8 +27,10 @@ class Command(BaseCommand):
         stopping = stop_on_signals()
         url = settings.ENV.rabbitmq_url
         if url:
+            publisher = RabbitPublisher(url, topology.work_queues())
+            announcer = RabbitPublisher(url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
             with collecting(url, stopping):
-                Relay(RabbitPublisher(url, topology.work_queues(), exchange=settings.EVENTS_EXCHANGE)).run(stopping)
+                Relay(publisher, announcer=announcer).run(stopping)
             return
         log.warning("in_process_broker", hint="Set RABBITMQ_URL to use RabbitMQ.")
         worker = start_worker(threads=settings.WORKER_THREADS)

@@ -1,0 +1,72 @@
+"""What a subscriber's queue does, or does not, is nobody's business but its own: payments go on."""
+
+import uuid
+
+import pika
+import pytest
+from django.db import transaction
+
+from messaging import outbox
+from messaging.periodic import PeriodicJobs
+from messaging.publisher import ANNOUNCE_DEADLINE, RabbitPublisher
+from messaging.relay import ANNOUNCE_PAUSE, Relay
+from tests.outbox import announcements, work
+from tests.system import eventually
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: A queue's process stops, as one without its majority does: it takes what it is given, and never confirms.
+SUSPEND = """
+    {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"hung">>)),
+    sys:suspend(amqqueue:get_pid(Queue)).
+"""
+
+
+@pytest.fixture
+def hung(node, settings):
+    """A node on which a subscriber's queue has hung."""
+    with pika.BlockingConnection(pika.URLParameters(node.url)) as connection:
+        channel = connection.channel()
+        channel.exchange_declare(settings.EVENTS_EXCHANGE, exchange_type="topic", durable=True)
+        channel.queue_declare("hung", durable=True)
+        channel.queue_bind("hung", settings.EVENTS_EXCHANGE, "#")
+    node.control("eval", SUSPEND)
+    return node
+
+
+@pytest.fixture
+def relay(hung, settings):
+    announcer = RabbitPublisher(hung.url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
+    made = Relay(RabbitPublisher(hung.url, ["payments"]), jobs=PeriodicJobs([]), announcer=announcer)
+    yield made
+    made.publisher.close()
+    announcer.close()
+
+
+def stage(count):
+    """As many payments' messages as that, with four events each."""
+    with transaction.atomic():
+        for _ in range(count):
+            for _ in range(4):
+                outbox.announce("payment.created", b"{}", event_id=uuid.uuid4(), content_type="application/json")
+            outbox.stage("payment.due", {"ids": [str(uuid.uuid4())]})
+
+
+def test_a_queue_that_never_confirms_holds_up_no_payment_and_loses_no_event(relay):
+    """More events than a batch holds, and than RabbitMQ lets a connection owe."""
+    stage(400)
+    assert relay.try_once() == 400
+    assert not work().exists()
+    assert relay.announce() > 0
+    assert "not confirmed" in relay.unannounced
+    assert relay.announce() == 0, "it rests, or the work would wait each time"
+    stage(100)
+    relay.try_once()
+    assert not work().exists()
+    assert relay.trouble == ""
+    assert announcements().count() == 4 * 500
+    taken = announcements().filter(returns=1).count()
+    assert taken, "they would stand before all others for ever"
+    relay.announce_at -= ANNOUNCE_PAUSE
+    eventually(relay.announce, within=10, what="it connects again")
+    assert announcements().filter(returns=1).count() > taken
