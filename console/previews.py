@@ -173,7 +173,7 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
 
 def pinned(selection: Selection, found: Preview) -> Selection:
     """The selection without what dies after this look."""
-    return selection if selection.ids is not None or not found.last else replace(selection, up_to=found.last)
+    return selection if selection.ids is not None else replace(selection, up_to=found.last)
 
 
 def rows_of(action: Resolution.Action, found: Preview) -> list[tuple[str, int, str]]:

@@ -80,11 +80,13 @@ def test_the_relays_own_words_on_it_lead_to_the_doctor(rabbitmq_url, channel):
     assert "delete it" in str(trouble.value)
 
 
-def test_an_exchange_declared_otherwise_is_told_with_the_mend(rabbitmq_url, channel, examine):
-    channel.exchange_declare("payments.events", "fanout", durable=True)
-    state, says = examine(rabbitmq_url=rabbitmq_url)[1]["exchange payments.events"]
+@pytest.mark.parametrize(("exchange", "kind"), topology.exchanges().items())
+def test_an_exchange_declared_otherwise_is_told_with_the_mend(rabbitmq_url, channel, examine, exchange, kind):
+    channel.exchange_declare(exchange, "direct", durable=True)
+    state, says = examine(rabbitmq_url=rabbitmq_url)[1][f"exchange {exchange}"]
     assert state == "FAILED"
-    assert "type is fanout, and should be topic" in says
+    assert f"type is direct, and should be {kind}" in says
+    assert "docs/rabbitmq.md" in says
 
 
 def test_looking_creates_nothing(rabbitmq_url, node, examine):
