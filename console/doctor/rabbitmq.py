@@ -99,7 +99,7 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     refusal = declare_again(connection, queue, arguments)
     if refusal is not None and topology.is_changed_declaration(refusal.reply_text):
         says = f"declared otherwise: {'; '.join(differences(connection, queue, arguments, refusal))}"
-        return failed(what, says, f"Let it run empty, `rabbitmqctl delete_queue {queue}`, start the relay ({MANUAL}).")
+        return failed(what, says, how_to_change(queue))
     if refusal is not None:
         return judge_refusal(what, refusal)
     messages, readers = found.method.message_count, found.method.consumer_count
@@ -107,6 +107,13 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     if messages and not readers:
         return warning(what, says, f"Nobody reads it: start {reader_of(queue)}.")
     return ok(what, says)
+
+
+def how_to_change(queue: str) -> str:
+    """The way to another declaration. What is published while the queue from outside is away, is lost."""
+    if queue == settings.INTAKE_QUEUE:
+        return f"Keep its publishers out before you delete it, or payments are lost: {MANUAL} has the steps."
+    return f"Let it run empty, `rabbitmqctl delete_queue {queue}`, start the relay ({MANUAL})."
 
 
 def declare_again(
