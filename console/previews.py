@@ -139,7 +139,11 @@ def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: D
             request_id=request.META["HTTP_X_REQUEST_ID"],
         )
     except NothingToResolve:
-        messages.warning(request, "Nothing was done: none of these letters is open any more, or others are at them.")
+        messages.warning(
+            request,
+            "Nothing more was done: none of these letters is open any more, or a resolution has them in hand, "
+            "perhaps by a first click of your own.",
+        )
         return redirect(LIST)
     except IdempotencyKeyInUse:
         messages.warning(request, "Nothing was done: another decision is being made this very moment. Try again.")
