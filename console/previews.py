@@ -183,7 +183,7 @@ def pinned(selection: Selection, found: Preview) -> Selection:
 def rows_of(action: Resolution.Action, found: Preview) -> list[tuple[str, int, str]]:
     """What would become of the letters: words, number, and the money at stake."""
     goes, settled, blocked = (found.count(verdict) for verdict in (Verdict.GOES, Verdict.SETTLED, Verdict.BLOCKED))
-    sums = ", ".join(f"{amount} {currency}" for currency, amount in sums_of(found).items()) or "none"
+    sums = ", ".join(f"{amount} {currency}" for currency, amount in sums_of(found).items()) or "none known"
     if action == Resolution.Action.DISCARD:
         return [
             ("are closed, though a replay could still help", goes, sums),

@@ -429,6 +429,12 @@ def test_the_actions_of_the_list_only_lead_to_the_preview(support):
     assert not Resolution.objects.exists()
 
 
+def test_a_discard_of_what_others_wanted_charged_does_not_say_that_no_money_is_at_stake(support):
+    foreign(b'{"amount": "250.00"}', cause="merchant_unknown")
+    page, _ = look(support, "discard")
+    assert "<td>none known</td>" in page
+
+
 # --- who may
 
 
