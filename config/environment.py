@@ -81,7 +81,10 @@ def read_environment() -> Environment:
         charge_deadline=env.float("CHARGE_DEADLINE", 20.0, validate=validate.Range(min=0.1, max=60)),
         charge_lease=env.float("CHARGE_LEASE", 60.0, validate=validate.Range(min=0.5, max=600)),
         payment_max_age=env.float("PAYMENT_MAX_AGE", 86_400.0, validate=validate.Range(min=1, max=2_592_000)),
-        dead_letters_kept_for=env.float("DEAD_LETTERS_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=0)),
+        # At most a hundred years: what is longer lies before the calendar, and `manage.py prune` would fail.
+        dead_letters_kept_for=env.float(
+            "DEAD_LETTERS_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=0, max=3_153_600_000)
+        ),
         breaker_min_calls=env.int("BREAKER_MIN_CALLS", 20, validate=validate.Range(min=1, max=200)),
         breaker_failure_rate=env.float("BREAKER_FAILURE_RATE", 0.5, validate=validate.Range(min=0.01, max=1)),
         breaker_window=env.float("BREAKER_WINDOW", 30.0, validate=validate.Range(min=1, max=3600)),

@@ -51,7 +51,7 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> QuerySet[DeadLetter]:
         """Those in the chosen state."""
         chosen = self.value() or self.default
-        return queryset if chosen == ANY_STATE else queryset.filter(state=chosen)
+        return queryset if chosen == ANY_STATE else queryset.filter(state=chosen.replace("\0", ""))
 
 
 class KnownValues(admin.SimpleListFilter):
@@ -135,8 +135,8 @@ class ListFilters:
 
     #: What a selection can say as well; a list that is narrowed down otherwise can only be resolved letter by letter.
     UNDERSTOOD: ClassVar = frozenset({"queue", "actor", "cause", "age"})
-    #: What changes the order or the page, and not what matches.
-    HARMLESS: ClassVar = frozenset({"o", "p", "e", "all"})
+    #: What changes the order, the page or the look of the filters, and not what matches.
+    HARMLESS: ClassVar = frozenset({"o", "p", "e", "all", "_facets"})
 
     parameters: Mapping[str, str]
 

@@ -139,7 +139,11 @@ def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: D
             request_id=request.META["HTTP_X_REQUEST_ID"],
         )
     except NothingToResolve:
-        messages.warning(request, "Nothing was done: none of these letters is open any more, or others are at them.")
+        messages.warning(
+            request,
+            "Nothing more was done: none of these letters is open any more, or a resolution has them in hand, "
+            "perhaps by a first click of your own.",
+        )
         return redirect(LIST)
     except IdempotencyKeyInUse:
         messages.warning(request, "Nothing was done: another decision is being made this very moment. Try again.")
@@ -173,13 +177,13 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
 
 def pinned(selection: Selection, found: Preview) -> Selection:
     """The selection without what dies after this look."""
-    return selection if selection.ids is not None or not found.last else replace(selection, up_to=found.last)
+    return selection if selection.ids is not None else replace(selection, up_to=found.last)
 
 
 def rows_of(action: Resolution.Action, found: Preview) -> list[tuple[str, int, str]]:
     """What would become of the letters: words, number, and the money at stake."""
     goes, settled, blocked = (found.count(verdict) for verdict in (Verdict.GOES, Verdict.SETTLED, Verdict.BLOCKED))
-    sums = ", ".join(f"{amount} {currency}" for currency, amount in sums_of(found).items()) or "none"
+    sums = ", ".join(f"{amount} {currency}" for currency, amount in sums_of(found).items()) or "none known"
     if action == Resolution.Action.DISCARD:
         return [
             ("are closed, though a replay could still help", goes, sums),

@@ -101,7 +101,7 @@ def represent_whole_letter(letter: DeadLetter) -> dict[str, Any]:
 
 def represent_preview(preview: Preview, selection: Selection, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a replay would do. A filter is given back so that it holds no letter that dies after this look."""
-    pinned = {"up_to": min(filter(None, (selection.up_to, preview.last)))} if preview.last else {}
+    looked_at = {"ids": selection.ids} if "ids" in asked else {"filter": {**asked["filter"], "up_to": preview.last}}
     return {
         "object": "dead_letter_preview",
         "total": preview.total,
@@ -110,7 +110,7 @@ def represent_preview(preview: Preview, selection: Selection, asked: Mapping[str
         "sums": sums_of(preview),
         "causes": [{**asdict(tally), "actor": tally.actor or None, "total": tally.total} for tally in preview.tallies],
         "notes": [{"note": note, "count": count} for note, count in sorted(preview.notes.items())],
-        "selection": {"ids": selection.ids} if "ids" in asked else {"filter": {**asked["filter"], **pinned}},
+        "selection": looked_at,
     }
 
 

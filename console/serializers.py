@@ -28,7 +28,7 @@ class FilterSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     before = serializers.DateTimeField(required=False, help_text="Last failed before this time.")
     up_to = serializers.IntegerField(
         required=False,
-        min_value=1,
+        min_value=0,
         max_value=LARGEST_ID,
         help_text="No letter with a higher id. A preview names it, so that what was looked at is what is resolved.",
     )

@@ -107,13 +107,8 @@ def decode(body: bytes) -> Message[Any] | None:
         uuid.UUID(message.message_id)
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    said: list[tuple[Any, Any]] = [
-        (message.actor_name, str),
-        (message.args, list | tuple),
-        (message.kwargs, dict),
-        (message.options, dict),
-    ]
-    sound = bool(message.actor_name) and all(isinstance(value, kind) for value, kind in said)
+    kinds: dict[str, Any] = {"actor_name": str, "args": list | tuple, "kwargs": dict, "options": dict}
+    sound = bool(message.actor_name) and all(isinstance(getattr(message, name), kinds[name]) for name in kinds)
     return message if sound and b"\\u0000" not in body else None
 
 

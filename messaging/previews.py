@@ -1,10 +1,10 @@
 """What a replay of a selection would do now, before anybody decides: how many, what sum, which causes, and what not."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 
 from messaging.judgements import OUTRUN, Judgement, Verdict, judge
 from messaging.models import DeadLetter, Resolution
@@ -35,7 +35,8 @@ class Tally:
 class Preview:
     """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once.
 
-    `in_hand`: letters that are left out, because a running resolution has them. `last` is the newest letter's id.
+    `in_hand`: letters that are left out, because a running resolution has them. `last`: the newest letter that there
+    was, matching or not; what is decided on after this look goes no further (`up_to`).
     """
 
     tallies: list[Tally] = field(default_factory=list)
@@ -56,12 +57,12 @@ class Preview:
 
 def preview(selection: Selection) -> Preview:
     """What a replay would do, without doing anything."""
-    made = Preview(in_hand=in_hand(selection))
+    selection = replace(selection, up_to=newest(selection))
+    made = Preview(in_hand=in_hand(selection), last=selection.up_to or 0)
     tallies: dict[tuple[str, str, str], Tally] = {}
     counted: set[str] = set()
     takers: dict[str, str] = {}
     for letters in in_chunks(selection.free()):
-        made.last = letters[-1].pk
         judgements = judge(letters)
         for letter in letters:
             key = (letter.cause, letter.actor, letter.queue)
@@ -84,6 +85,12 @@ def after_others(judgement: Judgement, letter: DeadLetter, takers: dict[str, str
     return judgement if takers.setdefault(judgement.takes, letter.subject) == letter.subject else OUTRUN
 
 
+def newest(selection: Selection) -> int:
+    """The id that no letter of this look exceeds, whether any matches or not."""
+    last = DeadLetter.objects.aggregate(last=Max("pk"))["last"] or 0
+    return last if selection.up_to is None else min(selection.up_to, last)
+
+
 def in_hand(selection: Selection) -> int:
     """How many of the selected letters a running resolution has."""
     return selection.letters().filter(resolution__state=Resolution.State.RUNNING).count()
@@ -94,4 +101,6 @@ def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
     last, judged = 0, letters.only("cause", "actor", "queue", "subject", "body_size").order_by("pk")
     while chunk := list(judged.filter(pk__gt=last)[:JUDGED_AT_ONCE]):
         yield chunk
+        if len(chunk) < JUDGED_AT_ONCE:
+            return
         last = chunk[-1].pk

@@ -67,6 +67,11 @@ def declarations(queues: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def exchanges() -> dict[str, str]:
+    """Every exchange, with its type: where events go out, and where messages from outside come in."""
+    return {settings.EVENTS_EXCHANGE: EXCHANGE_TYPE, settings.INTAKE_QUEUE: ENTRANCE_TYPE}
+
+
 def definitions() -> dict[str, Any]:
     """All of it as RabbitMQ's own tools load it, for who sets up a node before we connect. No users, no secrets.
 
@@ -74,13 +79,12 @@ def definitions() -> dict[str, Any]:
     """
     lasting = {"vhost": VIRTUAL_HOST, "durable": True, "auto_delete": False}
     declared = declarations(work_queues())
-    exchanges = {settings.EVENTS_EXCHANGE: EXCHANGE_TYPE, settings.INTAKE_QUEUE: ENTRANCE_TYPE}
     kept = {"internal": False, "arguments": {}, **lasting}
     entrance = {"source": settings.INTAKE_QUEUE, "destination": settings.INTAKE_QUEUE, "destination_type": "queue"}
     return {
         "vhosts": [{"name": VIRTUAL_HOST}],
         "queues": [{"name": name, **lasting, "arguments": arguments} for name, arguments in declared.items()],
-        "exchanges": [{"name": name, "type": kind, **kept} for name, kind in exchanges.items()],
+        "exchanges": [{"name": name, "type": kind, **kept} for name, kind in exchanges().items()],
         "bindings": [{**entrance, "vhost": VIRTUAL_HOST, "routing_key": "", "arguments": {}}],
     }
 

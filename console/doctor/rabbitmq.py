@@ -1,4 +1,4 @@
-"""RabbitMQ: whether it answers, and whether its queues and the exchange are as the code declares them."""
+"""RabbitMQ: whether it answers, and whether its queues and exchanges are as the code declares them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ MANUAL: Final = "docs/rabbitmq.md"
 
 
 def topology_in_force() -> Iterator[Finding]:
-    """The server, then each queue and the exchange. Only what is there already is declared, so nothing is made."""
+    """The server, then each queue and each exchange. Only what is there already is declared, so nothing is made."""
     url = settings.ENV.rabbitmq_url
     if not url:
         yield ok("RabbitMQ", "none: in the embedded mode the relay process hosts the queues and the workers")
@@ -43,7 +43,8 @@ def topology_in_force() -> Iterator[Finding]:
         yield judge_version(version_of(connection))
         for queue, arguments in topology.declarations(topology.work_queues()).items():
             yield look_at_queue(connection, queue, arguments)
-        yield look_at_exchange(connection, settings.EVENTS_EXCHANGE)
+        for exchange, kind in topology.exchanges().items():
+            yield look_at_exchange(connection, exchange, kind)
 
 
 def why_not(error: Exception) -> Finding:
@@ -86,7 +87,7 @@ def judge_version(version: str) -> Finding:
     return ok("RabbitMQ", version)
 
 
-# --- queues and exchange
+# --- queues and exchanges
 
 
 def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: dict[str, Any]) -> Finding:
@@ -98,7 +99,7 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     refusal = declare_again(connection, queue, arguments)
     if refusal is not None and topology.is_changed_declaration(refusal.reply_text):
         says = f"declared otherwise: {'; '.join(differences(connection, queue, arguments, refusal))}"
-        return failed(what, says, f"Let it run empty, `rabbitmqctl delete_queue {queue}`, start the relay ({MANUAL}).")
+        return failed(what, says, how_to_change(queue))
     if refusal is not None:
         return judge_refusal(what, refusal)
     messages, readers = found.method.message_count, found.method.consumer_count
@@ -106,6 +107,13 @@ def look_at_queue(connection: pika.BlockingConnection, queue: str, arguments: di
     if messages and not readers:
         return warning(what, says, f"Nobody reads it: start {reader_of(queue)}.")
     return ok(what, says)
+
+
+def how_to_change(queue: str) -> str:
+    """The way to another declaration. What is published while the queue from outside is away, is lost."""
+    if queue == settings.INTAKE_QUEUE:
+        return f"Keep its publishers out before you delete it, or payments are lost: {MANUAL} has the steps."
+    return f"Let it run empty, `rabbitmqctl delete_queue {queue}`, start the relay ({MANUAL})."
 
 
 def declare_again(
@@ -147,10 +155,12 @@ def in_words(value: str | int | None, name: str = "") -> str:
     return str(value) or "empty"
 
 
-def look_at_exchange(connection: pika.BlockingConnection, exchange: str) -> Finding:
-    """The exchange of the events, in the same way."""
-    what, kind = f"exchange {exchange}", topology.EXCHANGE_TYPE
+def look_at_exchange(connection: pika.BlockingConnection, exchange: str, kind: str) -> Finding:
+    """An exchange, in the same way. The entrance may be missing where no other service sends us anything."""
+    what = f"exchange {exchange}"
     _, refusal = ask(connection, lambda channel: channel.exchange_declare(exchange, passive=True))
+    if refusal is not None and refusal.reply_code == NOT_FOUND and exchange == settings.INTAKE_QUEUE:
+        return ok(what, "not there; `manage.py intake` declares it, and only other services need it")
     if refusal is None:
         _, refusal = ask(connection, lambda channel: channel.exchange_declare(exchange, kind, durable=True))
     if refusal is None:
@@ -158,7 +168,7 @@ def look_at_exchange(connection: pika.BlockingConnection, exchange: str) -> Find
     if match := DIFFERENCE.search(refusal.reply_text):
         name, ours, theirs = match[1], value_of(match[2]), value_of(match[3])
         says = f"declared otherwise: {name} is {in_words(theirs)}, and should be {in_words(ours)}"
-        return failed(what, says, f"Delete it and start the relay; subscribers then bind their queues anew ({MANUAL}).")
+        return failed(what, says, f"See how a declaration is changed in {MANUAL}; its bindings go with it.")
     return judge_refusal(what, refusal)
 
 

@@ -58,6 +58,15 @@ def test_a_queue_declared_otherwise_is_told_with_the_difference_and_the_mend(rab
     assert "rabbitmqctl delete_queue payments" in says
 
 
+def test_the_queue_from_outside_is_not_to_be_deleted_while_others_publish(rabbitmq_url, channel, examine):
+    """What they publish while it is away is confirmed and lost."""
+    channel.queue_declare("payment_initiation", durable=True)
+    state, says = examine(rabbitmq_url=rabbitmq_url)[1]["queue payment_initiation"]
+    assert state == "FAILED"
+    assert "Keep its publishers out" in says
+    assert "rabbitmqctl delete_queue" not in says
+
+
 def test_all_that_differs_is_told_at_once(rabbitmq_url, channel, examine):
     """RabbitMQ names one thing at a time; each would cost an operator one more deletion."""
     arguments = {**topology.queue_arguments("payments"), "x-delivery-limit": 7, "x-max-length": 10}
@@ -80,11 +89,13 @@ def test_the_relays_own_words_on_it_lead_to_the_doctor(rabbitmq_url, channel):
     assert "delete it" in str(trouble.value)
 
 
-def test_an_exchange_declared_otherwise_is_told_with_the_mend(rabbitmq_url, channel, examine):
-    channel.exchange_declare("payments.events", "fanout", durable=True)
-    state, says = examine(rabbitmq_url=rabbitmq_url)[1]["exchange payments.events"]
+@pytest.mark.parametrize(("exchange", "kind"), topology.exchanges().items())
+def test_an_exchange_declared_otherwise_is_told_with_the_mend(rabbitmq_url, channel, examine, exchange, kind):
+    channel.exchange_declare(exchange, "direct", durable=True)
+    state, says = examine(rabbitmq_url=rabbitmq_url)[1][f"exchange {exchange}"]
     assert state == "FAILED"
-    assert "type is fanout, and should be topic" in says
+    assert f"type is direct, and should be {kind}" in says
+    assert "docs/rabbitmq.md" in says
 
 
 def test_looking_creates_nothing(rabbitmq_url, node, examine):

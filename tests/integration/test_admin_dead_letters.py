@@ -109,6 +109,7 @@ def test_every_filter_narrows_down_and_none_lies(support):
     assert shown(support, cause="ValueError", age="hour") == [defect.pk]
     assert shown(support, age="day") == [strange.pk, defect.pk, old.pk]
     assert shown(support, cause="\0") == []
+    assert shown(support, state="\0") == []
 
 
 @pytest.mark.parametrize("name", ["payment", "bare payment", "message", "request"])
@@ -142,7 +143,7 @@ def test_the_list_never_reads_bodies(support, django_assert_max_num_queries):
 def test_all_that_match_is_not_offered_where_more_would_match_than_is_shown(support):
     letter()
     offer = "Replay all that match"
-    for understood in ({}, {"cause": "ValueError"}, {"state": "open", "age": "hour"}, {"o": "1"}):
+    for understood in ({}, {"cause": "ValueError"}, {"state": "open", "age": "hour"}, {"o": "1"}, {"_facets": "True"}):
         assert offer in text(support.get(LIST, understood)), understood
     for beyond in ({"q": "something"}, {"state": "all"}, {"state": "replayed"}, {"resolution__id__exact": "1"}):
         assert offer not in text(support.get(LIST, beyond)), beyond
@@ -426,6 +427,12 @@ def test_the_actions_of_the_list_only_lead_to_the_preview(support):
     whole = support.post(f"{LIST}?cause=ValueError", {**fields, "action": "discard_selected", "select_across": "1"})
     assert whole["Location"] == f"{PREVIEW}?action=discard&cause=ValueError"
     assert not Resolution.objects.exists()
+
+
+def test_a_discard_of_what_others_wanted_charged_does_not_say_that_no_money_is_at_stake(support):
+    foreign(b'{"amount": "250.00"}', cause="merchant_unknown")
+    page, _ = look(support, "discard")
+    assert "<td>none known</td>" in page
 
 
 # --- who may

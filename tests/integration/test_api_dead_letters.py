@@ -248,6 +248,18 @@ def test_the_selection_of_a_preview_holds_no_letter_that_dies_later(support):
     assert later.state == "open"
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_selection_of_a_preview_that_found_nothing_holds_nothing(support, others):
+    for _ in range(others):
+        foreign()
+    preview = ok(send(support, "preview", {"filter": {"queue": "payments"}}))
+    assert preview["total"] == 0
+    later = letter()
+    assert send(support, "replay", {**preview["selection"], "reason": "r"}, "key").status_code == 409
+    later.refresh_from_db()
+    assert later.state == "open"
+
+
 # --- deciding
 
 

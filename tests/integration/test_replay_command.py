@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from messaging import resolutions
 from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.selections import Selection
 from payments.gateways.base import Unavailable
 from payments.models import Payment
 from payments.operations.claims import claim_payment
@@ -59,6 +60,43 @@ def test_a_replay_acts_and_a_second_one_finds_nothing_to_do(dead):
     resolution = Resolution.objects.get()
     assert (resolution.reason, resolution.decided_by) == ("the gateway is back", "ada")
     assert OutboxMessage.objects.filter(actor="process_payments").count() == 3
+
+
+@pytest.mark.parametrize("beside", [["--dry-run"], ["7"], ["--discard"], ["--rate", "5"], ["--since", "2h"]])
+def test_a_resume_ignores_no_other_option(dead, beside):
+    resolution = resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    resolutions.stop(resolution.pk, by="ada")
+    with pytest.raises(CommandError, match=r"leave .* out. Nothing was done"):
+        run("--resume", str(resolution.pk), *beside)
+    assert DeadLetter.objects.filter(state="open").count() == 3
+
+
+def test_letters_in_the_hands_of_a_resolution_are_not_said_to_be_gone(dead):
+    resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    shown = run("--dry-run")
+    assert "A running resolution has 3 that match in hand" in shown
+    assert "No other open dead letter matches." in shown
+
+
+def test_what_dies_after_the_look_is_not_replayed_unseen(dead):
+    class Slow(StringIO):
+        """A terminal on which a letter dies while the preview is read."""
+
+        def write(self, text):
+            if "To replay" in text:
+                letter()
+            return super().write(text)
+
+    call_command("replay_dead_letters", "--reason", "why", stdout=Slow())
+    assert DeadLetter.objects.get(state="open").actor == "some_actor"
+    assert Resolution.objects.get().total == 3
+
+
+@pytest.mark.parametrize("rate", ["0", "1001", "99999999999", "1e3"])
+def test_a_rate_beyond_reason_is_refused_before_anything_is_done(dead, rate):
+    with pytest.raises(CommandError, match="--rate"):
+        run("--reason", "why", "--rate", rate)
+    assert not Resolution.objects.exists()
 
 
 @pytest.mark.parametrize("reason", [[], ["--reason", "  "], ["--reason", "x" * 501]])

@@ -89,6 +89,11 @@ def test_all_malformed_variables_are_named_at_once(faults):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("seconds", ["-1", "1e12", "inf"])
+def test_dead_letters_are_kept_for_a_time_that_the_calendar_has(faults, seconds):
+    assert faults(**PRODUCTION, DEAD_LETTERS_KEPT_FOR=seconds).keys() == {"DEAD_LETTERS_KEPT_FOR"}
+
+
 def test_all_contradictions_are_named_at_once(faults):
     named = faults(
         **{**PRODUCTION, "SECRET_KEY": DEVELOPMENT_SECRET, "JWT_SIGNING_KEY": DEVELOPMENT_SECRET, "ALLOWED_HOSTS": "*"}

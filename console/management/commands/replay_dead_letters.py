@@ -2,6 +2,7 @@
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
+from console.serializers import HIGHEST_RATE
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
 from messaging.models import Resolution
@@ -21,6 +23,8 @@ from payments.money import to_major_units
 #: More digits would lie before the calendar.
 AGO: Final = re.compile(r"([0-9]{1,5})([mhd])")
 UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+#: What a resolution was given when it was decided on: beside `--resume` it would be ignored, `--dry-run` above all.
+DECIDED: Final = ("ids", "queue", "actor", "error", "since", "dry_run", "rate", "discard", "reason")
 
 
 class Command(BaseCommand):
@@ -36,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument("--error", default="", help="only with this cause, such as retries_exhausted")
         parser.add_argument("--since", type=moment, help="only what failed since: 2h, 30m, 7d, or an ISO 8601 moment")
         parser.add_argument("--dry-run", action="store_true", help="only show what would happen")
-        parser.add_argument("--rate", type=at_least_one, help="letters per second at most")
+        parser.add_argument("--rate", type=rate, help=f"letters per second at most; 1 to {HIGHEST_RATE}")
         parser.add_argument("--discard", action="store_true", help="close them without sending anything")
         parser.add_argument("--reason", default="", help="why; kept with the decision. Required but for --dry-run")
         parser.add_argument("--by", default=runs_this(), help="who decides; default: %(default)s")
@@ -45,8 +49,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show what would happen, then do it."""
+        """Show what would happen, then do that: letters that die after the look are not included."""
         if options["resume"] is not None:
+            refuse_beside_resume(options)
             self.go_on(options["resume"], by=options["by"])
             return
         selection = Selection(
@@ -66,8 +71,9 @@ class Command(BaseCommand):
                 "--reason takes 1 to 500 characters: say why, for those who ask later. Nothing was done."
             )
         action = Resolution.Action.DISCARD if options["discard"] else Resolution.Action.REPLAY
+        looked_at = replace(selection, up_to=shown.last)
         resolution = resolutions.resolve(
-            selection, action, reason=reason, by=options["by"], rate=options["rate"], in_background=False
+            looked_at, action, reason=reason, by=options["by"][:150], rate=options["rate"], in_background=False
         )
         self.work_off(resolution, by=options["by"])
 
@@ -92,11 +98,20 @@ class Command(BaseCommand):
         self.stdout.write(result_of(resolution))
 
 
+def refuse_beside_resume(options: dict[str, Any]) -> None:
+    """A resumed resolution has its letters, its reason and its rate already."""
+    if given := [name for name in DECIDED if options[name]]:
+        names = ", ".join("the ids" if name == "ids" else f"--{name.replace('_', '-')}" for name in given)
+        raise CommandError(f"--resume goes on with what was decided; leave {names} out. Nothing was done.")
+
+
 def describe(shown: Preview, *, discard: bool) -> str:
     """A preview in lines."""
+    in_hand = [f"A running resolution has {shown.in_hand} that match in hand; they are left to it."]
+    lines = in_hand if shown.in_hand else []
     if not shown.total:
-        return "No open dead letter matches."
-    lines = [f"{tally.total:>7}  {tally.cause}  ({tally.actor or tally.queue})" for tally in shown.tallies]
+        return "\n".join([*lines, f"No {'other ' if lines else ''}open dead letter matches."])
+    lines += [f"{tally.total:>7}  {tally.cause}  ({tally.actor or tally.queue})" for tally in shown.tallies]
     if discard:
         return "\n".join([*lines, f"To discard: {shown.total}."])
     money = ", ".join(f"{to_major_units(sum_, code)} {code}" for code, sum_ in sorted(shown.sums.items()))
@@ -128,9 +143,9 @@ def moment(text: str) -> datetime:
     return found if timezone.is_aware(found) else timezone.make_aware(found)
 
 
-def at_least_one(text: str) -> int:
-    """A whole number from 1 on."""
+def rate(text: str) -> int:
+    """Letters per second."""
     number = int(text)
-    if number < 1:
-        raise ArgumentTypeError("it must be at least 1")
+    if not 1 <= number <= HIGHEST_RATE:
+        raise ArgumentTypeError(f"it must be from 1 to {HIGHEST_RATE}")
     return number
