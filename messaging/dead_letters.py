@@ -12,6 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from messaging.models import DeadLetter
+from messaging.selections import FREE
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,8 @@ def is_told_again(subject: str, *, actor: str, payload: Mapping[str, Any], attem
 
     The rescue brings a payment back under new message ids; while nobody has decided, that is one and the same death.
     """
-    same = DeadLetter.objects.filter(state=DeadLetter.State.OPEN, actor=actor, subject=subject, payload=dict(payload))
+    undecided = DeadLetter.objects.filter(FREE, state=DeadLetter.State.OPEN)
+    same = undecided.filter(actor=actor, subject=subject, payload=dict(payload))
     return bool(subject) and bool(same.update(attempts=F("attempts") + attempts, **said))
 
 

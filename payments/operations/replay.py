@@ -4,7 +4,9 @@ What the gateway knows of its key is asked first, always: a charge may have arri
 back to `pending` with `look_up_first`, and the claim asks before it charges.
 """
 
+import time
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -16,7 +18,7 @@ from payments import transitions
 from payments.gateways import registry
 from payments.models import Payment
 from payments.operations.accept import breaks_order_rule
-from payments.operations.claims import lock_payment
+from payments.operations.claims import Locked, lock_payment
 from payments.operations.retry import bring_forward
 from payments.states import Status
 
@@ -24,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 #: Failures that a replay may mend. A decline is the gateway's answer, and a late success has been paid.
 REPLAYABLE = frozenset({"retries_exhausted", "expired"})
+#: How often a locked payment is asked for, and the pause between (s): a message that comes twice has it for an instant.
+TRIES: Final = 10
+PAUSE: Final = 0.02
 UNDER_WAY = "its order has another payment under way"
 PAID_OTHERWISE = "its order has been paid by another payment"
 IN_HAND = "somebody has it in hand this very moment; try again"
@@ -36,8 +41,7 @@ def send_back(*, payment_id: UUID) -> Judgement:
     message would find that nothing is due.
     """
     assert transaction.get_connection().in_atomic_block, "a payment goes back in the transaction of its message"
-    # Not waiting for the lock: whoever holds it may be about to write to the dead letter that our caller holds.
-    found = lock_payment(payment_id, skip_locked=True)
+    found = lock_patiently(payment_id)
     if found is None:
         return Judgement(Verdict.BLOCKED, IN_HAND)
     payment, now, _ = found
@@ -58,6 +62,18 @@ def send_back(*, payment_id: UUID) -> Judgement:
         paid = is_paid_otherwise(payment)  # by now; a moment ago it was not
         return Judgement(Verdict.SETTLED, PAID_OTHERWISE) if paid else Judgement(Verdict.BLOCKED, UNDER_WAY)
     return judgement
+
+
+def lock_patiently(payment_id: UUID) -> Locked | None:
+    """Lock a payment; None if somebody else goes on holding it.
+
+    Not by waiting for the lock: whoever holds it may be about to write to the dead letter that our caller holds.
+    """
+    for _ in range(TRIES):
+        if (found := lock_payment(payment_id, skip_locked=True)) is not None:
+            return found
+        time.sleep(PAUSE)
+    return None
 
 
 def judge(payment: Payment) -> Judgement:

@@ -12,7 +12,7 @@ LETTERS = "SELECT subject, state FROM messaging_deadletter"
 
 
 def test_a_thousand_deaths_are_a_thousand_rows_and_replaying_them_charges_each_once(system, full, dice):
-    count = 1000 if full else 60
+    count = int(__import__("os").environ.get("N", 0)) or (1000 if full else 60)
     system.start("relay", **NO_BREAKER)
     for instance in ("-a", "-b"):
         system.start("worker", instance=instance, **NO_BREAKER)
@@ -66,4 +66,4 @@ def crash_in_the_middle(system, full):
         (found,) = system.query("SELECT state, total, replayed FROM messaging_resolution")
         return found["state"] == "done" and found["total"] == found["replayed"]
 
-    eventually(done, within=90, what="all are replayed")
+    eventually(done, within=240, what=lambda: f"all are replayed: {system.query('SELECT * FROM messaging_resolution')}")

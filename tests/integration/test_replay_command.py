@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from messaging import resolutions
@@ -134,6 +135,17 @@ def test_letters_are_discarded_without_sending_anything(dead):
     assert "To discard: 3." in shown
     assert "discarded 3," in shown
     assert not OutboxMessage.objects.exists()
+
+
+def test_an_interruption_by_the_database_is_told_with_what_follows(db, monkeypatch):
+    letter()
+
+    def interrupted(_resolution_id):
+        raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(resolutions, "work_off", interrupted)
+    with pytest.raises(CommandError, match=r"lock timeout\. Nothing is lost: a worker goes on with resolution \d+"):
+        run("--reason", "r")
 
 
 def test_ctrl_c_stops_and_resume_goes_on(db, monkeypatch):

@@ -339,6 +339,18 @@ class Stubborn:
 STUBBORN = Stubborn()
 
 
+def test_a_death_is_not_discarded_unseen_with_an_older_one(letters):
+    """It came after the decision, so nobody has decided on it."""
+    letters(subject="thing:1", payload={"ids": ["1"]})
+    decided = decide(action=DISCARD)
+    dead_letters.record(
+        queue="payments", actor="some_actor", payload={"ids": ["1"]}, cause="ValueError", detail="", attempts=1,
+        subject="thing:1", first_failed_at=NOON, now=NOON,
+    )  # fmt: skip
+    assert work_off_all(decided).discarded == 1
+    assert states() == ["discarded", "open"]
+
+
 # --- the preview
 
 

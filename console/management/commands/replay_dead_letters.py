@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
@@ -94,6 +95,10 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             resolutions.stop(resolution.pk, by=by)
             self.stdout.write(f"Stopped. Go on with: manage.py replay_dead_letters --resume {resolution.pk}")
+        except DatabaseError as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            goes_on = f"a worker goes on with resolution {resolution.pk} within a minute"
+            raise CommandError(f"Interrupted: {said}. Nothing is lost: {goes_on}.") from error
         resolution.refresh_from_db()
         self.stdout.write(result_of(resolution))
 
