@@ -299,8 +299,8 @@ GUARDS = [
     guard(
         "no charge begins after the pause",
         "payments/operations/settle.py",
-        "if isinstance(answer, NotFound) and in_trouble:",
-        "if False:",
+        "if in_trouble and (declined_before or isinstance(answer, NotFound)):",
+        "if in_trouble and declined_before:",
         BREAKER + "test_no_charge_begins_after_the_pause_though_a_look_up_was_under_way",
     ),
     guard(
