@@ -7,16 +7,21 @@
 """
 
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import pika
+import pika.exceptions
 import structlog
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from messaging import topology
 
 log = structlog.get_logger(__name__)
+
+#: What a broker that is away looks like; the last, one that takes connections and says nothing, is no AMQPError.
+UNREACHABLE: Final = (pika.exceptions.AMQPError, OSError, AMQPConnectorException)
 
 
 def connection_parameters(url: str, *, name: str) -> pika.URLParameters:

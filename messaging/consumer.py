@@ -11,13 +11,12 @@ from threading import Event
 from typing import Any, Final
 
 import pika
-import pika.exceptions
 import structlog
 from django.db import InterfaceError, InternalError, OperationalError, connection
 from pika.adapters.blocking_connection import BlockingChannel
 
 from messaging import foreign_headers, heartbeats, topology
-from messaging.broker import connection_parameters
+from messaging.broker import UNREACHABLE, connection_parameters
 from messaging.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
@@ -71,7 +70,7 @@ class Consumer:
             while not stopping.is_set():
                 try:
                     self.read_on(stopping, pulse)
-                except (pika.exceptions.AMQPError, OSError) as error:
+                except UNREACHABLE as error:
                     self.note(f"RabbitMQ: {topology.explain(error)}")
                     pulse.beat(note=self.trouble)
                     stopping.wait(TROUBLE_INTERVAL)

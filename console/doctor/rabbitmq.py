@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from console.doctor.finding import Finding, failed, ok, warning
 from messaging import topology
-from messaging.broker import connection_parameters
+from messaging.broker import UNREACHABLE, connection_parameters
 
 #: Before it, there is no dead-lettering at least once.
 OLDEST: Final = (3, 10)
@@ -36,7 +36,7 @@ def topology_in_force() -> Iterator[Finding]:
         return
     try:
         connection = pika.BlockingConnection(connection_parameters(url, name="payments doctor"))
-    except (pika.exceptions.AMQPError, OSError) as error:
+    except UNREACHABLE as error:
         yield why_not(error)
         return
     with closing(connection):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import struct
 import uuid
 from collections.abc import Callable
@@ -228,6 +229,14 @@ def test_a_broker_that_is_away_is_told_and_a_stop_is_heard_meanwhile():
     with consuming("none", url="amqp://guest:guest@127.0.0.1:1/%2F") as running:
         eventually(lambda: running.consumer.trouble.startswith("RabbitMQ: "), within=15)
         eventually(lambda: Heartbeat.objects.filter(process="test", note__startswith="RabbitMQ").exists(), within=15)
+
+
+def test_a_broker_that_hangs_ends_no_process():
+    """It takes connections and says nothing: paused, or out of breath. The relay would end with its collector."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"amqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/%2F?stack_timeout=0.2"
+        with consuming("none", url=url) as running:
+            eventually(lambda: "Timeout" in running.consumer.trouble, within=15)
 
 
 @pytest.mark.parametrize("deleted", [0, 1])
