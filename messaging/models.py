@@ -37,8 +37,10 @@ class OutboxMessage(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            # The relay's poll: what is due, oldest first.
-            models.Index(fields=["available_at", "id"], name="outbox_due"),
+            # The relay's two polls, of what is due, oldest first: events that no subscriber takes must not be waded
+            # through on the way to the payments.
+            models.Index(fields=["available_at", "id"], condition=Q(exchange=""), name="outbox_work_due"),
+            models.Index(fields=["available_at", "id"], condition=~Q(exchange=""), name="outbox_events_due"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
