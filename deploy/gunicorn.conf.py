@@ -24,7 +24,7 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 #: Heartbeat files on a disk can block a worker; memory cannot.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108, PTH112  # a fixed place in memory, looked at once
 
 
 def post_worker_init(worker: Any) -> None:
