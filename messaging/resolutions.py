@@ -32,8 +32,7 @@ REVIVE_AFTER: Final = 60
 DECIDING: Final = 0x5E77_1ED0
 
 
-@transaction.atomic(durable=True)
-def resolve(
+def decide(
     selection: Selection,
     action: Resolution.Action,
     *,
@@ -46,24 +45,9 @@ def resolve(
     """Decide on the selected letters, and take them in hand. `rate`: letters per second at most.
 
     What another running resolution has in hand is left to it. A worker does the rest, or with `in_background`
-    unset whoever calls `work_off`; should that one die, a worker takes over.
+    unset whoever calls `work_off`; should that one die, a worker takes over. In the caller's transaction, which
+    should be short: other decisions wait for its end.
     """
-    return decide(
-        selection, action, reason=reason, by=by, rate=rate, request_id=request_id, in_background=in_background
-    )
-
-
-def decide(
-    selection: Selection,
-    action: Resolution.Action,
-    *,
-    reason: str,
-    by: str,
-    rate: int | None = None,
-    request_id: str = "",
-    in_background: bool = True,
-) -> Resolution:
-    """As `resolve`, in the caller's transaction, which should be short: other decisions wait for its end."""
     assert connection.in_atomic_block, "a decision and its letters are one commit"
     # Without the lock two decisions at once would both see a letter as free, and both count it as theirs.
     with connection.cursor() as cursor:
@@ -84,6 +68,10 @@ def decide(
         outbox.stage("resolution.due", {"ids": [resolution.pk]}, request_id=request_id)
     log.info("dead_letters_resolved", resolution=resolution.pk, action=action, by=by, total=resolution.total)
     return resolution
+
+
+#: `decide`, in a transaction of its own.
+resolve = transaction.atomic(durable=True)(decide)
 
 
 @transaction.atomic(durable=True)
