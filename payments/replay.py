@@ -47,15 +47,18 @@ class Payments:
 
     def send_back(self, id_: str, *, now: datetime) -> Judgement:
         """Make the payment ready for its message; the time is the database's."""
-        if not (known := valid([id_])) or not Payment.objects.filter(pk=known[0]).exists():
+        if not (known := valid([id_])):
             return NO_SUCH_PAYMENT
-        return replay.send_back(payment_id=known[0])
+        judgement = replay.send_back(payment_id=known[0])
+        # Only who finds no row to lock need ask whether there is one.
+        missing = judgement.note == replay.IN_HAND and not Payment.objects.filter(pk=known[0]).exists()
+        return NO_SUCH_PAYMENT if missing else judgement
 
 
 OWNER: Final = Payments()
 
 
-def with_holders(ids: Sequence[UUID]) -> "Sequence[Payment]":
+def with_holders(ids: Sequence[UUID]) -> Sequence[Payment]:
     """The payments, each knowing whether another payment of its order lives (`taken`) or has been paid (`paid`)."""
     others = Payment.objects.filter(
         ~Q(pk=OuterRef("pk")),
