@@ -416,6 +416,20 @@ GUARDS = [
         "tests/integration/test_escapes.py::test_a_message_is_not_acknowledged_when_its_escape_cannot_be_stored",
     ),
     guard(
+        "an order that was paid late is held when its next payment fails",
+        "payments/operations/orders.py",
+        "    if late is not None:\n",
+        "    if False:\n",
+        REPLAY + "test_an_order_that_was_paid_late_goes_to_its_payer_once_it_is_free",
+    ),
+    guard(
+        "a replay asks again for a payment that is locked for an instant",
+        "payments/operations/replay.py",
+        "TRIES: Final = 10",
+        "TRIES: Final = 1",
+        REPLAY + "test_a_stray_message_that_holds_a_payment_for_an_instant_leaves_no_letter_behind",
+    ),
+    guard(
         "a replay asks before it charges",
         "payments/operations/replay.py",
         "look_up_first=payment.fence > 0,",

@@ -1,6 +1,6 @@
 """Back from the dead: a replayed payment is charged at most once, under the key that the gateway's own word allows."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -300,6 +300,15 @@ def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
     with elsewhere_locked("payments_payment", payment.pk):
         assert work_off(resolution.pk).blocked == 1
     assert DeadLetter.objects.get().note == IN_HAND
+
+
+def test_a_stray_message_that_holds_a_payment_for_an_instant_leaves_no_letter_behind(dead, monkeypatch):
+    payment = dead()
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    with ExitStack() as stray:
+        stray.enter_context(elsewhere_locked("payments_payment", payment.pk))
+        monkeypatch.setattr("payments.operations.replay.time.sleep", lambda _seconds: stray.close())
+        assert work_off(resolution.pk).replayed == 1
 
 
 def test_a_letter_of_a_payment_in_work_only_has_it_taken_up(accept):
