@@ -18,6 +18,10 @@ DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is
 #: A merchant's slug, or none.
 SLUG: Final = re.compile(r"[-a-zA-Z0-9_]{0,50}\Z")
 
+#: How mail goes out: not at all, by one of Django's own backends, or by one of django-anymail's.
+EMAIL: Final = re.compile(r"(off|console|file|smtp|anymail\.backends\.[a-z_.]+\.EmailBackend)\Z")
+SMS: Final = ["off", "console", "file", "twilio"]
+
 #: HS256 wants a key as long as its hash, 256 bits (RFC 7518, section 3.2).
 SHORTEST_SECRET: Final = 32
 
@@ -50,7 +54,26 @@ class Environment:
     revive_after: float
     rescue_every: float
     worker_threads: int
+    notification_threads: int
     web_threads: int
+    encryption_keys: list[str]
+    webhook_private_targets: bool
+    deliveries_kept_for: float
+    email_backend: str
+    email_from: str
+    email_folder: str
+    email_host: str
+    email_port: int
+    email_host_user: str
+    email_host_password: str
+    email_security: str
+    anymail: dict[str, Any]
+    sms_backend: str
+    sms_folder: str
+    twilio_account_sid: str
+    twilio_auth_token: str
+    twilio_from: str
+    twilio_url: str
 
 
 def read_environment() -> Environment:
@@ -93,7 +116,28 @@ def read_environment() -> Environment:
         revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
+        notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
         web_threads=env.int("WEB_THREADS", 4, validate=validate.Range(min=1, max=128)),
+        encryption_keys=env.list("ENCRYPTION_KEYS", **({} if is_production else {"default": [DEVELOPMENT_SECRET]})),
+        webhook_private_targets=env.bool("WEBHOOK_PRIVATE_TARGETS", not is_production),
+        deliveries_kept_for=env.float(
+            "DELIVERIES_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=604_800, max=3_153_600_000)
+        ),
+        email_backend=env.str("EMAIL_BACKEND", "off" if is_production else "file", validate=validate.Regexp(EMAIL)),
+        email_from=env.str("EMAIL_FROM", "payments@localhost"),
+        email_folder=env.str("EMAIL_FOLDER", ".data/mail"),
+        email_host=env.str("EMAIL_HOST", "localhost"),
+        email_port=env.int("EMAIL_PORT", 25, validate=validate.Range(min=1, max=65535)),
+        email_host_user=env.str("EMAIL_HOST_USER", ""),
+        email_host_password=env.str("EMAIL_HOST_PASSWORD", ""),
+        email_security=env.str("EMAIL_SECURITY", "none", validate=validate.OneOf(["none", "starttls", "tls"])),
+        anymail=env.json("ANYMAIL", "{}"),
+        sms_backend=env.str("SMS_BACKEND", "off" if is_production else "file", validate=validate.OneOf(SMS)),
+        sms_folder=env.str("SMS_FOLDER", ".data/sms"),
+        twilio_account_sid=env.str("TWILIO_ACCOUNT_SID", ""),
+        twilio_auth_token=env.str("TWILIO_AUTH_TOKEN", ""),
+        twilio_from=env.str("TWILIO_FROM", ""),
+        twilio_url=env.str("TWILIO_URL", "https://api.twilio.com"),
     )
     faults = contradictions(values)  # what is missing altogether is said in its place, below
     try:
@@ -115,6 +159,11 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
         faults["SANDBOX_WEBHOOK_SECRET"] = ["must be `whsec_` and the base64 of 24 to 64 random bytes, or two of them."]
     if values.database_url == "":
         faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
+    if values.encryption_keys == []:
+        faults["ENCRYPTION_KEYS"] = ["is empty; `openssl rand -hex 32` makes a key."]
+    if values.sms_backend == "twilio":
+        needed = ("twilio_account_sid", "twilio_auth_token", "twilio_from")
+        faults |= {name.upper(): ["is needed for Twilio."] for name in needed if not getattr(values, name)}
     return faults | production_faults(values) if values.production else faults
 
 
@@ -137,6 +186,10 @@ def production_faults(values: Environment) -> dict[str, list[str]]:
             faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
     if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
         faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
+    if any(key == DEVELOPMENT_SECRET or len(key) < SHORTEST_SECRET for key in values.encryption_keys or []):
+        faults["ENCRYPTION_KEYS"] = [f"each has {SHORTEST_SECRET} characters or more; `openssl rand -hex 32` makes one."]
+    if values.webhook_private_targets:
+        faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
     if "*" in (values.allowed_hosts or []):
         faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
     if not values.rabbitmq_url:

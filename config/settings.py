@@ -130,9 +130,14 @@ MESSAGE_ROUTES = {
     "payment.due": ("payments", "process_payments"),
     "gateway_event.received": ("payments", "handle_gateway_events"),
     "resolution.due": ("payments", "continue_resolutions"),
+    "event.written": ("notifications", "fan_out_events"),
+    "delivery.message": ("notifications", "send_messages"),
+    "delivery.webhook": ("webhooks", "call_webhooks"),
 }
+#: Which room of ours takes events straight from the outbox -> the topic of what it fails at, and what takes them.
+EVENT_SUBSCRIBERS = {"notifications": ("event.written", "notifications.fan_out.take")}
 #: What dead letters may be about -> who judges whether they may go back, and makes it ready.
-DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER"}
+DEAD_LETTER_OWNERS = {"payment": "payments.replay.OWNER", "delivery": "notifications.replay.OWNER"}
 #: How long (seconds) a dead letter is kept once it is resolved; until then it is kept for ever.
 DEAD_LETTERS_KEPT_FOR = ENV.dead_letters_kept_for
 #: Where other services may publish payments to make, for `manage.py intake`.
@@ -149,8 +154,14 @@ RELAY_PERIODIC_JOBS = {
     "messaging.resolutions.rescue": 10.0,
     "messaging.heartbeats.prune": 600.0,
 }
-#: Threads of one worker process. Each holds one database connection.
-WORKER_THREADS = ENV.worker_threads
+#: What runs beside the relay, in a thread of its own, for the rooms that subscribe to events.
+SUBSCRIBERS_PERIODIC_JOBS = {
+    "notifications.rescue.run_once": ENV.rescue_every,
+    "notifications.replay.supersede_settled": 60.0,
+}
+#: Threads of one worker process, by queue: none can use up another's. Each holds one database connection. Those of
+#: `webhooks` only hand over to an event loop, where hundreds of calls wait at the same time.
+WORKER_THREADS = {"payments": ENV.worker_threads, "notifications": ENV.notification_threads, "webhooks": 2}
 
 # --- Payments -------------------------------------------------------------------------
 
@@ -180,6 +191,59 @@ GATEWAYS: dict[str, dict[str, Any]] = {
 }
 #: A payment that nobody has taken up is staged again after this long (seconds), doubled up to 10 minutes.
 REVIVE_AFTER = ENV.revive_after
+
+# --- Notifications --------------------------------------------------------------------
+
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+#: With the first key webhook secrets are encrypted, with all of them decrypted: put a new one in front to rotate.
+ENCRYPTION_KEYS = ENV.encryption_keys
+#: Whether webhooks may go to private addresses, by plain http and to any port: on a developer's machine only.
+WEBHOOK_PRIVATE_TARGETS = ENV.webhook_private_targets
+#: How many webhook calls of one worker process may be under way; and of all, to one endpoint. One that fails is
+#: called once at a time, so that a hundred that hang leave room for all others.
+WEBHOOKS_IN_FLIGHT = 500
+WEBHOOKS_PER_ENDPOINT = 5
+#: How long (seconds) finished deliveries are kept.
+DELIVERIES_KEPT_FOR = ENV.deliveries_kept_for
+
+#: How mail goes out, by the name in the environment. https://docs.djangoproject.com/en/5.2/topics/email/
+EMAIL_BACKENDS = {
+    "off": "django.core.mail.backends.dummy.EmailBackend",
+    "console": "django.core.mail.backends.console.EmailBackend",
+    "file": "django.core.mail.backends.filebased.EmailBackend",
+    "smtp": "django.core.mail.backends.smtp.EmailBackend",
+}
+#: Whether anybody is told by mail.
+EMAIL_ON = ENV.email_backend != "off"
+EMAIL_BACKEND = EMAIL_BACKENDS.get(ENV.email_backend, ENV.email_backend)
+EMAIL_FILE_PATH = ENV.email_folder
+EMAIL_HOST = ENV.email_host
+EMAIL_PORT = ENV.email_port
+EMAIL_HOST_USER = ENV.email_host_user
+EMAIL_HOST_PASSWORD = ENV.email_host_password
+EMAIL_USE_TLS = ENV.email_security == "starttls"
+EMAIL_USE_SSL = ENV.email_security == "tls"
+EMAIL_TIMEOUT = 10  # seconds for each step of the conversation
+DEFAULT_FROM_EMAIL = ENV.email_from
+ANYMAIL = ENV.anymail
+
+#: How SMS go out, by the name in the environment -> the backend and its options; none: nobody is told by SMS.
+SMS_BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "console": ("notifications.sms.console.ConsoleSms", {}),
+    "file": ("notifications.sms.file.FileSms", {"folder": ENV.sms_folder}),
+    "twilio": (
+        "notifications.sms.twilio.TwilioSms",
+        {
+            "account_sid": ENV.twilio_account_sid,
+            "auth_token": ENV.twilio_auth_token,
+            "sender": ENV.twilio_from,
+            "url": ENV.twilio_url,
+        },
+    ),
+}
+SMS_BACKEND = SMS_BACKENDS.get(ENV.sms_backend)
 
 # --- API ------------------------------------------------------------------------------
 
@@ -232,6 +296,8 @@ SPECTACULAR_SETTINGS = {
         "DeadLetterState": "messaging.models.DeadLetter.State",
         "ResolutionState": "messaging.models.Resolution.State",
         "ResolutionAction": "messaging.models.Resolution.Action",
+        "DeliveryState": "notifications.models.Delivery.State",
+        "EndpointKind": "notifications.models.WebhookEndpoint.Kind",
     },
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.

@@ -5,7 +5,7 @@ from typing import Final
 
 from messaging.models import DeadLetter
 from payments.declines import ERRORS, support_for
-from payments.problems import CATALOGUE
+from payments.problems import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ DEFECT: Final = Words(
 def words_for(cause: str) -> Words:
     """What a cause means."""
     words = WORDS.get(cause)
-    if words is None and cause in CATALOGUE:
-        return Words(f"A message from outside was refused: {CATALOGUE[cause].mend}", SENDER)
+    if words is None and cause in catalogue():
+        return Words(f"A message from outside was refused: {catalogue()[cause].mend}", SENDER)
     if words is None:
         return DEFECT
     if cause in ERRORS:

@@ -25,11 +25,12 @@ from console.serializers import (
     SelectionSerializer,
     WholeDeadLetterSerializer,
 )
-from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE, Principal
+from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE, Principal, caller_of
 from messaging import previews, resolutions
 from messaging.models import DeadLetter, Resolution
 from payments.idempotency import choose_key
-from payments.views import caller_of, problems, replayable
+from payments.serializers import problems
+from payments.views import replayable
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",

@@ -7,7 +7,8 @@ from rest_framework import serializers
 from console.reads import PAYMENT
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
-from payments.serializers import KnownFieldsOnly, LinksSerializer
+from payments.fields import KnownFieldsOnly
+from payments.serializers import LinksSerializer
 
 #: Letters that can be named one by one: their ids fit into a request body many times over. For more there is `filter`.
 MOST_IDS: Final = 1000

@@ -32,6 +32,7 @@ ENVIRONMENT: Final = {
     "ENVIRONMENT": "production",
     "SECRET_KEY": secrets.token_urlsafe(48),
     "JWT_SIGNING_KEY": secrets.token_urlsafe(48),
+    "ENCRYPTION_KEYS": secrets.token_urlsafe(48),
     "ALLOWED_HOSTS": "payments.example",
     "DATABASE_URL": "postgres://check@127.0.0.1:1/check",
     "RABBITMQ_URL": "amqp://localhost",

@@ -3,6 +3,7 @@
 import uuid
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
@@ -22,6 +23,10 @@ class Scope(models.TextChoices):
 
     PAYMENTS_READ = "payments:read"
     PAYMENTS_WRITE = "payments:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    NOTIFICATIONS_READ = "notifications:read"
+    NOTIFICATIONS_WRITE = "notifications:write"
 
 
 class Role(models.TextChoices):
@@ -47,6 +52,16 @@ class Merchant(models.Model):
         max_length=3,
         validators=[RegexValidator(r"^[A-Z]{3}$", "Three capital letters, as in ISO 4217.")],
         help_text="ISO 4217 code for payments that name none.",
+    )
+    language = models.CharField(
+        max_length=10,
+        choices=settings.LANGUAGES,
+        default="en",
+        db_default="en",
+        help_text="In which its payers are written to, where nothing else is known of them.",
+    )
+    contact_email = models.EmailField(
+        blank=True, default="", db_default="", help_text="Where we write to the merchant itself; empty: to its administrators."
     )
     is_active = models.BooleanField(default=True, help_text="An inactive merchant's credentials are refused.")
     created_at = models.DateTimeField(auto_now_add=True)

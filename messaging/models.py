@@ -27,6 +27,13 @@ class OutboxMessage(models.Model):
         default=dict, blank=True, help_text="The actor's keyword arguments: ids only, never personal data."
     )
     body = models.BinaryField(null=True, blank=True, help_text="What is published where no actor receives it.")
+    subscriber = models.CharField(
+        max_length=30,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The room of ours that takes it from here; empty: it goes to the broker.",
+    )
     request_id = models.CharField(max_length=128, blank=True)
     options = models.JSONField(default=dict, blank=True, help_text="What the message carries besides.")
     returns = models.PositiveSmallIntegerField(
@@ -37,10 +44,16 @@ class OutboxMessage(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            # The relay's two polls, of what is due, oldest first: events that no subscriber takes must not be waded
+            # The relay's polls, of what is due, oldest first: events that no subscriber takes must not be waded
             # through on the way to the payments.
-            models.Index(fields=["available_at", "id"], condition=Q(exchange=""), name="outbox_work_due"),
+            models.Index(
+                fields=["available_at", "id"], condition=Q(exchange="", subscriber=""), name="outbox_due_work"
+            ),
             models.Index(fields=["available_at", "id"], condition=~Q(exchange=""), name="outbox_events_due"),
+            # What our own rooms take, by themselves.
+            models.Index(
+                fields=["subscriber", "available_at", "id"], condition=~Q(subscriber=""), name="outbox_subscribed"
+            ),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

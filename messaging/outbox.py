@@ -4,7 +4,7 @@ Either both are committed or neither: no message without its cause, no cause wit
 The relay publishes it from there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -46,9 +46,11 @@ def stage_many(
 
 
 def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, request_id: str = "") -> None:
-    """Stage one event for the topic exchange, in the transaction of its change; `kind` is its routing key."""
+    """Stage one event, in the transaction of its change: for the topic exchange, where `kind` is its routing key, and
+    for each room of ours that subscribes to events.
+    """
     assert transaction.get_connection().in_atomic_block, "announce() belongs into the transaction of its cause"
-    row = OutboxMessage(
+    announcement = OutboxMessage(
         message_id=event_id,
         exchange=settings.EVENTS_EXCHANGE,
         queue=kind,
@@ -56,4 +58,17 @@ def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, reque
         request_id=request_id,
         options={"content_type": content_type},
     )
-    OutboxMessage.objects.bulk_create([row])
+    OutboxMessage.objects.bulk_create([announcement, *for_subscribers(event_id, request_id)])
+
+
+def for_subscribers(event_id: UUID, request_id: str) -> Iterator[OutboxMessage]:
+    """A row for each room that subscribes; it is a message to an actor as well, for when the room cannot take it."""
+    for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
+        queue, actor = settings.MESSAGE_ROUTES[topic]
+        yield OutboxMessage(
+            subscriber=subscriber,
+            queue=queue,
+            actor=actor,
+            payload={"ids": [str(event_id)]},
+            request_id=request_id,
+        )

@@ -1,7 +1,7 @@
-"""Small jobs that the relay process runs between two batches, named in the setting `RELAY_PERIODIC_JOBS`."""
+"""Small jobs that the relay process runs between two batches; the settings name them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -22,16 +22,16 @@ class Job:
     due_at: float = 0.0
 
 
-def configured_jobs() -> list[Job]:
-    """The jobs that the settings name."""
-    return [Job(name, import_string(name), interval) for name, interval in settings.RELAY_PERIODIC_JOBS.items()]
+def jobs_of(intervals: Mapping[str, float]) -> list[Job]:
+    """The jobs of a setting: dotted name -> seconds between two runs."""
+    return [Job(name, import_string(name), interval) for name, interval in intervals.items()]
 
 
 @dataclass(slots=True)
 class PeriodicJobs:
     """Runs each job when its time has come. A failing job is logged and comes again at its next time."""
 
-    jobs: list[Job] = field(default_factory=configured_jobs)
+    jobs: list[Job] = field(default_factory=lambda: jobs_of(settings.RELAY_PERIODIC_JOBS))
 
     def run_due(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Run what is due now."""
@@ -40,7 +40,8 @@ class PeriodicJobs:
                 continue
             try:
                 job.run()
-            except Error:
-                log.warning("periodic_job_failed", job=job.name, exc_info=True)
-                connection.close()
+            except Exception as error:
+                log.exception("periodic_job_failed", job=job.name)
+                if isinstance(error, Error):
+                    connection.close()
             job.due_at = clock() + job.interval

@@ -1,7 +1,8 @@
 """How a long-running process of ours starts its workers and hears that it shall stop."""
 
 import signal
-from threading import Event
+from collections.abc import Iterable, Mapping
+from threading import Event, Thread
 from typing import Final
 
 import dramatiq
@@ -20,8 +21,18 @@ def stop_on_signals() -> Event:
     return stopping
 
 
-def start_worker(*, threads: int, queues: set[str] | None = None) -> Worker:
-    """Start consuming with so many threads; `queues` limits to some of the queues."""
-    worker = Worker(dramatiq.get_broker(), queues=queues, worker_threads=threads)
-    worker.start()
-    return worker
+def start_workers(queues: Mapping[str, int]) -> list[Worker]:
+    """Start consuming: each queue with so many threads of its own, so that none can use up another's."""
+    workers = [Worker(dramatiq.get_broker(), queues={queue}, worker_threads=count) for queue, count in queues.items()]
+    for worker in workers:
+        worker.start()
+    return workers
+
+
+def stop_workers(workers: Iterable[Worker]) -> None:
+    """Finish the work in hand, all at the same time."""
+    stopping = [Thread(target=worker.stop, kwargs={"timeout": STOP_TIMEOUT}) for worker in workers]
+    for thread in stopping:
+        thread.start()
+    for thread in stopping:
+        thread.join()

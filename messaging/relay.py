@@ -42,9 +42,9 @@ ANNOUNCE_PAUSE: Final = 5.0
 REFUSED_DELAY: Final = timedelta(seconds=2)
 LONGEST_REFUSED_DELAY: Final = timedelta(minutes=10)
 #: Which rows a publisher is given: all, what our own queues take, and what goes to whoever listens.
-EVERYTHING: Final = Q()
-WORK: Final = Q(exchange="")
-EVENTS: Final = ~WORK
+EVERYTHING: Final = Q(subscriber="")
+WORK: Final = Q(exchange="", subscriber="")
+EVENTS: Final = ~Q(exchange="")
 
 
 @dataclass(slots=True)

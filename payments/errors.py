@@ -5,45 +5,69 @@ from uuid import UUID
 
 
 class Refused(Exception):
-    """The request was refused."""
+    """The request was refused. A kind of refusal with a `title` has a page of its own, behind its `code`."""
 
     code: ClassVar[str]
+    status_code: ClassVar[int] = 400
+    title: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
+    #: Every kind with a title, whichever room it is of.
+    kinds: ClassVar[list[type["Refused"]]] = []
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.title:
+            cls.kinds.append(cls)
 
     @property
     def detail(self) -> str:
         """One paragraph for the caller: what is wrong and how to mend it."""
-        return " ".join((self.__doc__ or "").split())
+        return in_one_line(self.__doc__)
+
+
+def in_one_line(text: str | None) -> str:
+    """A docstring as a sentence of an answer."""
+    return " ".join((text or "").split())
 
 
 class IdempotencyKeyMissing(Refused):
     """Send an `Idempotency-Key` header: a value of your own, new for each payment, the same for each retry of it."""
 
     code = "idempotency_key_missing"
+    status_code = 400
+    title = "Idempotency key missing"
 
 
 class IdempotencyKeyInvalid(Refused):
     """An idempotency key has 1 to 255 characters out of A-Z, a-z, 0-9 and `. _ : -`, bare or in double quotes."""
 
     code = "idempotency_key_invalid"
+    status_code = 400
+    title = "Idempotency key malformed"
 
 
 class IdempotencyKeyMismatch(Refused):
     """The header `Idempotency-Key` and the field `idempotency_key` differ; send one of them, or both alike."""
 
     code = "idempotency_key_mismatch"
+    status_code = 400
+    title = "Two different idempotency keys"
 
 
 class IdempotencyKeyReused(Refused):
     """This idempotency key was used for another request; use a new key for a new payment."""
 
     code = "idempotency_key_reused"
+    status_code = 422
+    title = "Idempotency key used for another request"
 
 
 class IdempotencyKeyInUse(Refused):
     """Another request with this key, or for this order, is still being accepted; try again shortly."""
 
     code = "idempotency_key_in_use"
+    status_code = 409
+    title = "Request under way"
     retryable = True
 
 
@@ -51,30 +75,40 @@ class NoGateway(Refused):
     """No gateway is configured for live payments; nothing was done. Use a test key, or ask the operator."""
 
     code = "no_live_gateway"
+    status_code = 503
+    title = "No live gateway"
 
 
 class PaymentMethodRequired(Refused):
     """A live payment needs a `payment_method`; only test payments have a default."""
 
     code = "payment_method_required"
+    status_code = 400
+    title = "Payment method required"
 
 
 class WebhookNotAuthentic(Refused):
     """The webhook's signature is missing, wrong or older than five minutes; nothing was stored. Sign it anew."""
 
     code = "webhook_not_authentic"
+    status_code = 401
+    title = "Webhook not authentic"
 
 
 class UnknownGateway(Refused):
     """There is no gateway of this name that sends webhooks; nothing was stored. Mend the address."""
 
     code = "gateway_unknown"
+    status_code = 404
+    title = "Unknown gateway"
 
 
 class NothingToResolve(Refused):
     """No open dead letter matches that is not in somebody's hands already; nothing was done. Look at the list again."""
 
     code = "nothing_to_resolve"
+    status_code = 409
+    title = "Nothing to resolve"
 
 
 class OrderConflict(Refused):
@@ -89,9 +123,13 @@ class OrderPaymentActive(OrderConflict):
     """Another payment for this order is under way; follow it, and pay again only if it fails."""
 
     code = "order_payment_active"
+    status_code = 409
+    title = "Order has a payment under way"
 
 
 class OrderAlreadyPaid(OrderConflict):
     """This order is already paid."""
 
     code = "order_already_paid"
+    status_code = 409
+    title = "Order already paid"

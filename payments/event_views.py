@@ -10,12 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from merchants.models import Scope
+from merchants.principal import caller_of
 from payments.filters import EventFilter, StrictFilter
 from payments.models import PaymentEvent
 from payments.pages import NewestFirst, OldestVersionFirst
 from payments.reads import events_of, payments_of, represent_event
-from payments.serializers import EventSerializer
-from payments.views import caller_of, problems
+from payments.serializers import EventSerializer, problems
 
 
 class EventsView(GenericAPIView[PaymentEvent]):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
+import phonenumbers
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -17,6 +18,19 @@ DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 DIGIT_GROUPS: Final = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
 #: How many digits card numbers have (ISO/IEC 7812-1).
 CARD_LENGTHS: Final = range(13, 20)
+
+
+class KnownFieldsOnly:
+    """Mixin for serializers that refuse fields that they do not know."""
+
+    def to_internal_value(self: Any, data: Any) -> Any:
+        """Refuse the unknown: a misspelt field would silently change what is done."""
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            message = "There is no such field. Known are: " + ", ".join(self.fields) + "."
+            raise serializers.ValidationError(
+                {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
+            )
+        return super().to_internal_value(data)  # type: ignore[misc]  # the serializer's
 
 
 @extend_schema_field(
@@ -77,6 +91,32 @@ class CardFreeCharField(serializers.CharField):
         if has_card_number(text):
             self.fail("card_number")
         return text
+
+
+@extend_schema_field({"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$", "example": "+4915123456789"})
+class PhoneField(serializers.CharField):
+    """A phone number that exists in its country's plan, in E.164: https://www.itu.int/rec/T-REC-E.164."""
+
+    default_error_messages: ClassVar = {
+        "phone": "A phone number is written in E.164: + and the country code, no spaces, such as +4915123456789.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        """The number, if it can be one."""
+        number = super().to_internal_value(data)
+        if not is_phone_number(number):
+            self.fail("phone")
+        return number
+
+
+def is_phone_number(text: str) -> bool:
+    """Whether a text is a valid number, written in E.164 and not otherwise."""
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        return False
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return bool(phonenumbers.is_valid_number(number)) and e164 == text
 
 
 def has_card_number(text: str) -> bool:

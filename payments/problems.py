@@ -10,26 +10,9 @@ from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from payments import errors
-from payments.errors import OrderConflict, Refused
+from payments.errors import OrderConflict, Refused, in_one_line
 
 CONTENT_TYPE: Final = "application/problem+json"
-
-#: Refusals of ours -> status code and title.
-REFUSALS: Final[dict[type[Refused], tuple[int, str]]] = {
-    errors.IdempotencyKeyMissing: (400, "Idempotency key missing"),
-    errors.IdempotencyKeyInvalid: (400, "Idempotency key malformed"),
-    errors.IdempotencyKeyMismatch: (400, "Two different idempotency keys"),
-    errors.UnknownGateway: (404, "Unknown gateway"),
-    errors.WebhookNotAuthentic: (401, "Webhook not authentic"),
-    errors.PaymentMethodRequired: (400, "Payment method required"),
-    errors.IdempotencyKeyInUse: (409, "Request under way"),
-    errors.NothingToResolve: (409, "Nothing to resolve"),
-    errors.OrderPaymentActive: (409, "Order has a payment under way"),
-    errors.OrderAlreadyPaid: (409, "Order already paid"),
-    errors.IdempotencyKeyReused: (422, "Idempotency key used for another request"),
-    errors.NoGateway: (503, "No live gateway"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +67,13 @@ GENERAL: Final[dict[int, tuple[str, Kind]]] = {
     ),
 }
 
-#: Every code that a problem can carry -> what its page says.
-CATALOGUE: Final[dict[str, Kind]] = {
-    **dict(GENERAL.values()),
-    **{
-        refusal.code: Kind(title, " ".join((refusal.__doc__ or "").split())) for refusal, (_, title) in REFUSALS.items()
-    },
-}
-
 RETRYABLE_STATUS: Final = frozenset({429, 500, 503})
+
+
+def catalogue() -> dict[str, Kind]:
+    """Every code that a problem can carry -> what its page says."""
+    ours = {refusal.code: Kind(refusal.title, in_one_line(refusal.__doc__)) for refusal in Refused.kinds}
+    return dict(GENERAL.values()) | ours
 
 
 class RefusedException(exceptions.APIException):
@@ -101,7 +82,7 @@ class RefusedException(exceptions.APIException):
     def __init__(self, refusal: Refused) -> None:
         super().__init__(refusal.detail, code=refusal.code)
         self.refusal = refusal
-        self.status_code = REFUSALS[type(refusal)][0]
+        self.status_code = refusal.status_code
         self.wait = 1 if refusal.retryable else None
 
 
@@ -180,7 +161,7 @@ def problem(
     """The members of a problem."""
     code, kind = GENERAL.get(status, GENERAL[500 if status >= 500 else 400])
     if refusal is not None:
-        code, kind = refusal.code, CATALOGUE[refusal.code]
+        code, kind = refusal.code, Kind(refusal.title, refusal.detail)
     return {
         "type": request.build_absolute_uri(f"/problems/{code}") if request is not None else "about:blank",
         "title": kind.title,

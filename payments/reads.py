@@ -1,7 +1,10 @@
 """What may be known about payments: their public shape, and the questions other rooms ask."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
+from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -57,6 +60,25 @@ class EventView(TypedDict):
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """An event for those who tell others of it: what the payment was then, and who of its payer and merchant."""
+
+    event_id: UUID
+    type: str
+    version: int
+    occurred_at: datetime
+    payment_id: UUID
+    merchant_id: UUID
+    mode: str
+    snapshot: dict[str, Any]
+    request_id: str
+    user_id: str
+    webhook_url: str
+    receipt_email: str
+    receipt_phone: str
+
+
 def path_of(payment: Payment) -> str:
     """Where the payment's current state is to be had."""
     return f"/api/v1/payments/{payment.id}"
@@ -99,6 +121,29 @@ def represent_event(event: PaymentEvent) -> EventView:
         "request_id": event.request_id or None,
         "data": event.snapshot,
     }
+
+
+def happenings(event_ids: Iterable[UUID]) -> list[Happening]:
+    """Events by their ids, in one query; unknown ids are left out."""
+    events = PaymentEvent.objects.filter(pk__in=list(event_ids)).select_related("payment").order_by("id")
+    return [
+        Happening(
+            event_id=event.pk,
+            type=event.type,
+            version=event.version,
+            occurred_at=event.created_at,
+            payment_id=event.payment_id,
+            merchant_id=event.merchant_id,
+            mode=event.mode,
+            snapshot=event.snapshot,
+            request_id=event.request_id,
+            user_id=event.payment.user_id,
+            webhook_url=event.payment.webhook_url,
+            receipt_email=event.payment.receipt_email,
+            receipt_phone=event.payment.receipt_phone,
+        )
+        for event in events
+    ]
 
 
 def timestamp(moment: datetime) -> str:

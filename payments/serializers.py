@@ -3,30 +3,17 @@
 from typing import Any, ClassVar, Final
 
 from django.core.validators import URLValidator
-from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
 from payments.events import EVENT_TYPES
-from payments.fields import AmountField, CardFreeCharField, CurrencyField
+from payments.fields import AmountField, CardFreeCharField, CurrencyField, KnownFieldsOnly, PhoneField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
 from payments.states import Status
 
 MAX_METADATA_PAIRS: Final = 50
-
-
-class KnownFieldsOnly:
-    """Mixin for serializers that refuse fields that they do not know."""
-
-    def to_internal_value(self: Any, data: Any) -> Any:
-        """Refuse the unknown: a misspelt field would silently change what is done."""
-        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
-            message = "There is no such field. Known are: " + ", ".join(self.fields) + "."
-            raise serializers.ValidationError(
-                {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
-            )
-        return super().to_internal_value(data)  # type: ignore[misc]  # the serializer's
 
 
 @extend_schema_serializer(
@@ -70,7 +57,13 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         allow_null=True,
         max_length=500,
         validators=[URLValidator(schemes=["http", "https"])],
-        help_text="Kept with the payment; not called yet.",
+        help_text="Called with every event of this payment, signed: see the documentation of webhooks.",
+    )
+    receipt_email = serializers.EmailField(
+        required=False, allow_null=True, max_length=254, help_text="Where the payer is told by mail. Never shown again."
+    )
+    receipt_phone = PhoneField(
+        required=False, allow_null=True, help_text="Where the payer is told by SMS; E.164. Never shown again."
     )
     idempotency_key = serializers.CharField(
         required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
@@ -189,3 +182,8 @@ class ProblemSerializer(serializers.Serializer[Any]):
     retryable = serializers.BooleanField(help_text="Whether the same request may succeed later.")
     payment_id = serializers.UUIDField(allow_null=True, help_text="The payment that stands in the way.")
     request_id = serializers.CharField()
+
+
+def problems(*codes: int) -> dict[tuple[int, str], Any]:
+    """The documentation of error responses."""
+    return {(code, "application/problem+json"): OpenApiResponse(ProblemSerializer) for code in codes}

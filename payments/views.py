@@ -1,6 +1,6 @@
 """The HTTP API: parse, call one operation, answer."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -13,16 +13,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from merchants.models import Scope
-from merchants.principal import Principal
+from merchants.principal import caller_of
 from payments.filters import PaymentFilter
 from payments.idempotency import Answer, choose_key
 from payments.models import Payment
 from payments.operations import accept_payment
 from payments.pages import NewestFirst
 from payments.preferences import LONGEST_WAIT, preferred_wait
-from payments.problems import CATALOGUE
+from payments.problems import catalogue
 from payments.reads import payments_of, represent
-from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer
+from payments.serializers import PaymentRequestSerializer, PaymentSerializer, problems
 from payments.waiting import NoRoom, room
 
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -44,11 +44,6 @@ PREFERENCE_APPLIED = OpenApiParameter(
     response=[200, 202],
     description="`wait=N` where it was heeded, with the seconds that were granted.",
 )
-
-
-def problems(*codes: int) -> dict[tuple[int, str], Any]:
-    """The documentation of error responses."""
-    return {(code, "application/problem+json"): OpenApiResponse(ProblemSerializer) for code in codes}
 
 
 class PaymentsView(GenericAPIView[Payment]):
@@ -131,13 +126,6 @@ class PaymentView(GenericAPIView[Payment]):
         return Response(represent(payment))
 
 
-def caller_of(request: Request) -> Principal:
-    """Who calls; the permission classes have seen to it that somebody does."""
-    caller: Any = request.user  # the stubs know only users; our authenticators return principals
-    assert isinstance(caller, Principal)
-    return caller
-
-
 def final_or_accepted(answer: Answer, *, seconds: int) -> HttpResponse:
     """The payment as it ended, if it does within the time that the caller would wait; else the stored answer."""
     if not seconds:
@@ -166,7 +154,7 @@ def located(response: HttpResponse, answer: Answer) -> HttpResponse:
 
 def explain_problem(request: HttpRequest, code: str) -> HttpResponse:
     """The page behind a problem's `type`."""
-    kind = CATALOGUE.get(code)
+    kind = catalogue().get(code)
     if kind is None:
         raise Http404
     return render(request, "problem.html", {"code": code, "kind": kind})

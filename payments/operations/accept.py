@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, transaction
@@ -31,6 +31,7 @@ DEFAULT_TEST_METHOD: Final = "pm_ok"
 #: How often an order's holder may vanish between the conflict and our look at it before we ask the caller
 #: to come again. Once happens when it fails at that moment; more is a storm.
 MAX_RACES: Final = 3
+LATER_FIELDS: Final = frozenset({"receipt_email", "receipt_phone"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,15 @@ class PaymentRequest:
     metadata: dict[str, str] = field(default_factory=dict)
     payment_method: str = ""
     webhook_url: str = ""
+    receipt_email: str = ""
+    receipt_phone: str = ""
+
+    def values(self) -> dict[str, Any]:
+        """What makes two requests the same. A field that came later counts where it is given, and so keeps keys of
+        before it valid.
+        """
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value or name not in LATER_FIELDS}
 
 
 def accept_payment(
@@ -58,7 +68,7 @@ def accept_payment(
         IdempotencyKeyInUse: the first request under the key did not finish in time; nothing was done.
         OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
     """
-    print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **asdict(request)})
+    print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **request.values()})
     payment = build_payment(merchant=merchant, mode=mode, request=request, request_id=request_id, now=now)
     for _ in range(MAX_RACES):
         try:
@@ -96,6 +106,8 @@ def build_payment(
         metadata=request.metadata,
         payment_method=request.payment_method or DEFAULT_TEST_METHOD,
         webhook_url=request.webhook_url,
+        receipt_email=request.receipt_email,
+        receipt_phone=request.receipt_phone,
         request_id=request_id,
         created_at=now,
         # By the database's clock, as the rescue and the claim ask.

@@ -18,7 +18,7 @@ from merchants.models import Mode
 from messaging.models import OutboxMessage
 from payments import transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
-from payments.problems import CATALOGUE
+from payments.problems import catalogue
 from payments.states import Status
 from tests.outbox import work
 
@@ -39,7 +39,7 @@ def problem(response, status, code):
     body = response.json()
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"] == f"http://testserver/problems/{code}"
-    assert body["title"] == CATALOGUE[code].title
+    assert body["title"] == catalogue()[code].title
     assert body["request_id"] == response["X-Request-ID"]
     assert body["detail"]
     return body
@@ -549,12 +549,12 @@ def test_a_merchant_whose_currency_nobody_knows_is_asked_for_one(post, merchant)
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", catalogue())
 def test_the_page_behind_every_problem_explains_the_mend(code):
     response = Client().get(f"/problems/{code}")
     assert response.status_code == 200
     assert response.context["kind"].mend
-    assert CATALOGUE[code].title in response.content.decode()
+    assert catalogue()[code].title in response.content.decode()
 
 
 def test_a_problem_that_does_not_exist_has_no_page():

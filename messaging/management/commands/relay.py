@@ -1,6 +1,6 @@
 """`manage.py relay`: moves the outbox to RabbitMQ, rescues what got stuck, and collects what RabbitMQ gave up."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging import collector, topology
-from messaging.process import STOP_TIMEOUT, start_worker, stop_on_signals
+from messaging.process import start_workers, stop_on_signals, stop_workers
 from messaging.publisher import ANNOUNCE_DEADLINE, InProcessPublisher, RabbitPublisher
 from messaging.relay import Relay
+from messaging.subscribers import Subscribers
 
 log = structlog.get_logger(__name__)
 
@@ -26,41 +27,45 @@ class Command(BaseCommand):
         """Run until SIGTERM."""
         stopping = stop_on_signals()
         url = settings.ENV.rabbitmq_url
+        beside = {"subscribers": Subscribers().run}
         if url:
             publisher = RabbitPublisher(url, topology.work_queues())
             announcer = RabbitPublisher(url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
-            with collecting(url, stopping):
+            with running({**beside, "collector": collector.make(url).run}, stopping):
                 Relay(publisher, announcer=announcer).run(stopping)
             return
         log.warning("in_process_broker", hint="Set RABBITMQ_URL to use RabbitMQ.")
-        worker = start_worker(threads=settings.WORKER_THREADS)
-        Relay(InProcessPublisher()).run(stopping)
-        worker.stop(timeout=STOP_TIMEOUT)
+        workers = start_workers(settings.WORKER_THREADS)
+        with running(beside, stopping):
+            Relay(InProcessPublisher()).run(stopping)
+        stop_workers(workers)
 
 
 @contextmanager
-def collecting(url: str, stopping: Event) -> Iterator[None]:
-    """Empty the dead-letter queues beside the relay, in a thread of its own.
+def running(loops: Mapping[str, Callable[[Event], None]], stopping: Event) -> Iterator[None]:
+    """Run loops beside the relay, each in a thread of its own.
 
     Raises:
-        CommandError: the thread died of a defect; the relay was stopped with it.
+        CommandError: one died of a defect; the relay was stopped with it.
     """
-    defects: list[BaseException] = []
+    defects: dict[str, BaseException] = {}
 
-    def run() -> None:
+    def run(name: str, loop: Callable[[Event], None]) -> None:
         try:
-            collector.make(url).run(stopping)
+            loop(stopping)
         except Exception as defect:
-            log.exception("collector_died")
-            defects.append(defect)
+            log.exception("thread_died", thread=name)
+            defects[name] = defect
             stopping.set()
 
-    thread = Thread(target=run, name="collector")
-    thread.start()
+    threads = [Thread(target=run, args=(name, loop), name=name) for name, loop in loops.items()]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stopping.set()
-        thread.join()
-    if defects:
-        raise CommandError("The collector of dead letters has died; start the relay again.") from defects[0]
+        for thread in threads:
+            thread.join()
+    for name, defect in defects.items():
+        raise CommandError(f"The thread `{name}` has died; start the relay again.") from defect

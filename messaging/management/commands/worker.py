@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging import heartbeats
-from messaging.process import STOP_TIMEOUT, start_worker, stop_on_signals
+from messaging.process import start_workers, stop_on_signals, stop_workers
 
 
 class Command(BaseCommand):
@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Threads, and the queues to serve."""
-        parser.add_argument("--threads", type=int, default=settings.WORKER_THREADS, help="default: %(default)s")
+        parser.add_argument("--threads", type=int, help="for each queue; default: the setting of each")
         parser.add_argument("--queues", nargs="*", help="only these queues; default: all")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -25,12 +25,25 @@ class Command(BaseCommand):
         if not settings.ENV.rabbitmq_url:
             raise CommandError("RABBITMQ_URL is not set: without RabbitMQ, `manage.py relay` runs the workers itself.")
         stopping = stop_on_signals()
-        worker = start_worker(threads=options["threads"], queues=set(options["queues"] or ()) or None)
+        workers = start_workers(chosen(options["queues"], threads=options["threads"]))
         pulse = heartbeats.Pulse("worker")
         while not stopping.wait(1.0):
-            if not all(thread.is_alive() for thread in [*worker.workers, *worker.consumers.values()]):
+            threads = [thread for worker in workers for thread in (*worker.workers, *worker.consumers.values())]
+            if not all(thread.is_alive() for thread in threads):
                 pulse.stop()
                 raise CommandError("A thread of the worker has died; start the worker again.")
             pulse.beat()
-        worker.stop(timeout=STOP_TIMEOUT)
+        stop_workers(workers)
         pulse.stop()
+
+
+def chosen(queues: list[str] | None, *, threads: int | None) -> dict[str, int]:
+    """The queues to serve, with the threads of each.
+
+    Raises:
+        CommandError: there is no such queue.
+    """
+    known: dict[str, int] = settings.WORKER_THREADS
+    if unknown := set(queues or ()) - set(known):
+        raise CommandError(f"There is no queue {', '.join(sorted(unknown))}; there are {', '.join(known)}.")
+    return {queue: threads or known[queue] for queue in queues or known}

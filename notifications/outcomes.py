@@ -1,0 +1,31 @@
+"""What came of telling somebody: the two ends of every channel's attempt."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The recipient, or who carries it there, has taken it. `reference` is the provider's id of it."""
+
+    reference: str = ""
+    status_code: int | None = None
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It was not taken, or nobody can say.
+
+    `detail`: why, in words without personal data. `final`: no repetition mends it. `gone`: the receiver wants nothing
+    more, ever (HTTP 410). `retry_after`: seconds that the receiver asks us to wait.
+    """
+
+    detail: str
+    status_code: int | None = None
+    excerpt: str = ""
+    final: bool = False
+    gone: bool = False
+    retry_after: float | None = None
+
+
+Result = Delivered | Failed
