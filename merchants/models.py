@@ -61,7 +61,10 @@ class Merchant(models.Model):
         help_text="In which its payers are written to, where nothing else is known of them.",
     )
     contact_email = models.EmailField(
-        blank=True, default="", db_default="", help_text="Where we write to the merchant itself; empty: to its administrators."
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Where we write to the merchant itself; empty: to its administrators.",
     )
     is_active = models.BooleanField(default=True, help_text="An inactive merchant's credentials are refused.")
     created_at = models.DateTimeField(auto_now_add=True)

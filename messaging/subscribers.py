@@ -98,4 +98,3 @@ def hand_over(rows: list[OutboxMessage], take: Take) -> list[OutboxMessage]:
 def pass_on(rows: list[OutboxMessage]) -> None:
     """What a room fails at goes by the broker to its actor, whose escapes are counted and end as a dead letter."""
     OutboxMessage.objects.filter(id__in=[row.id for row in rows]).update(subscriber="", available_at=Now())
-

@@ -35,7 +35,9 @@ class Payment(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     payment_method = models.CharField(max_length=255, help_text="The gateway's token; never a card number.")
     webhook_url = models.URLField(max_length=500, blank=True)
-    receipt_email = models.EmailField(blank=True, default="", db_default="", help_text="Where the payer is told by mail.")
+    receipt_email = models.EmailField(
+        blank=True, default="", db_default="", help_text="Where the payer is told by mail."
+    )
     receipt_phone = models.CharField(
         max_length=16, blank=True, default="", db_default="", help_text="Where the payer is told by SMS; E.164."
     )
