@@ -243,6 +243,18 @@ def test_an_excerpt_of_a_failure_is_kept_without_its_secrets(caller, serve):
     assert result.excerpt == "bad key [redacted]� of ***@example.com"
 
 
+def test_search_domains_of_ours_do_not_complete_the_names_of_strangers(monkeypatch, make_caller):
+    asked = []
+
+    def no_such_name(name, *_, **__):
+        asked.append(name)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
+    make_caller(private=False).call_now("https://hooks.example.com/", headers={}, body=b"")
+    assert asked == ["hooks.example.com."]
+
+
 def test_a_compressed_answer_is_not_unpacked(caller, serve):
     answer = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"
     assert call(caller, serve(answering(answer))) == Delivered(status_code=200, excerpt="abc")
