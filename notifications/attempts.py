@@ -19,7 +19,7 @@ from notifications import endpoint_health
 from notifications.models import Channel, Delivery, DeliveryAttempt
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.routes import topic_of
-from notifications.schedule import next_delay
+from notifications.schedule import delays, next_delay
 
 #: How long a worker may be at one delivery; then another may take it. Above the 15 s of a webhook and the few timeouts
 #: of 10 s that a conversation with a mail server has.
@@ -65,8 +65,11 @@ def claim_for_endpoint(endpoint_id: UUID, *, now: datetime) -> Claim | None:
     return take_in_hand(delivery, now=now) if delivery else None
 
 
-def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim:
+def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
     """Lease it. Whoever ends it meanwhile leaves nothing to lease; then it is sent once more than needed."""
+    if delivery.tries > len(delays(delivery.channel)):
+        give_up(delivery, Failed(detail="whoever sent it died each time, or lost the database"), now=now)
+        return None
     delivery.fence += 1
     Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING).update(
         fence=delivery.fence, tries=F("tries") + 1, lease_expires_at=now + LEASE, revive_at=now + LEASE
@@ -116,8 +119,8 @@ def fail(claim: Claim, failure: Failed, *, now: datetime) -> None:
     delay = next_delay(delivery.channel, delivery.tries, failure)
     if delay is not None:
         try_later(ours, delivery, at=now + delay, note=failure.detail, now=now)
-    elif ours.update(**ended(Delivery.State.FAILED, now=now), note=failure.detail[:500]):
-        bury(delivery, failure, now=now)
+    elif ours.exists():
+        give_up(delivery, failure, now=now)
 
 
 def try_later(ours: Any, delivery: Delivery, *, at: datetime, note: str, now: datetime) -> None:
@@ -130,8 +133,11 @@ def try_later(ours: Any, delivery: Delivery, *, at: datetime, note: str, now: da
         outbox.stage(topic_of(delivery.channel), message, request_id=delivery.request_id, available_at=at)
 
 
-def bury(delivery: Delivery, failure: Failed, *, now: datetime) -> None:
-    """Keep it for a replay, in the transaction that gives it up."""
+def give_up(delivery: Delivery, failure: Failed, *, now: datetime) -> None:
+    """End it, and keep its message for a replay."""
+    pending = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING)
+    if not pending.update(**ended(Delivery.State.FAILED, now=now), note=failure.detail[:500]):
+        return
     queue, actor = settings.MESSAGE_ROUTES[topic_of(delivery.channel)]
     dead_letters.record(
         queue=queue,
