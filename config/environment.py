@@ -179,7 +179,8 @@ def is_webhook_secret(text: str) -> bool:
 def production_faults(values: Environment) -> dict[str, list[str]]:
     """What is good enough on a laptop and nowhere else."""
     faults: dict[str, list[str]] = {}
-    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key)):
+    keys = [("ENCRYPTION_KEYS", key) for key in values.encryption_keys or []]
+    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key), *keys):
         if secret == DEVELOPMENT_SECRET:
             faults[name] = ["is the published development secret; make one of your own."]
         elif len(secret or "") < SHORTEST_SECRET:
