@@ -187,10 +187,6 @@ def production_faults(values: Environment) -> dict[str, list[str]]:
             faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
     if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
         faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
-    if any(key == DEVELOPMENT_SECRET or len(key) < SHORTEST_SECRET for key in values.encryption_keys or []):
-        faults["ENCRYPTION_KEYS"] = [
-            f"each has {SHORTEST_SECRET} characters or more; `openssl rand -hex 32` makes one."
-        ]
     if values.webhook_private_targets:
         faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
     if "*" in (values.allowed_hosts or []):
