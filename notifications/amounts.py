@@ -7,6 +7,8 @@ from babel import Locale
 from babel.numbers import format_currency, get_currency_symbol
 from django.utils.translation import to_locale
 
+from notifications.notices import Notice
+from payments.events import EventType
 from payments.money import EXPONENTS
 
 #: Keeps the number and its currency on one line.
@@ -26,6 +28,13 @@ def format_amount(amount: str, currency: str, *, language: str, by_code: bool = 
         pattern = pattern.replace(sign, sign + NO_BREAK)  # "CHF 10.00", not "CHF10.00"
     # Babel has decimals of its own, those of daily life, and 13 currencies differ from ISO's.
     return format_currency(Decimal(amount), currency, format=pattern, locale=locale, currency_digits=False)
+
+
+def told_amount(notice: Notice, *, by_code: bool = False) -> str:
+    """The sum that a notice of a payment speaks of: of a success what was charged, which may be less than was asked."""
+    charged = notice.data.get("amount_captured") if notice.type == EventType.SUCCEEDED else None
+    amount = str(charged if charged and Decimal(str(charged)) else notice.data["amount"])
+    return format_amount(amount, notice.data["currency"], language=notice.language, by_code=by_code)
 
 
 def pattern_of(locale: Locale, decimals: int) -> str:

@@ -54,13 +54,18 @@ def fits(text: str) -> bool:
     return length_of(text) <= room_of(text)
 
 
+def written(text: str) -> str:
+    """The text as it can be sent: in the default alphabet where that loses nothing but ornaments, else as it is."""
+    plain = to_gsm(text)
+    return plain if is_gsm(plain) else unicodedata.normalize("NFC", text)
+
+
 def to_gsm(text: str) -> str:
     """The text in the default alphabet as far as it goes: plain quotes and dashes, letters without foreign accents.
 
     Emoji and symbols that nobody misses are dropped. Letters and digits of other scripts stay: they force UCS-2.
     """
-    written = "".join(gsm_of(character) for character in unicodedata.normalize("NFC", text).translate(PLAIN))
-    return " ".join(written.split())
+    return tidy("".join(gsm_of(character) for character in unicodedata.normalize("NFC", text).translate(PLAIN)))
 
 
 def gsm_of(character: str) -> str:
@@ -75,15 +80,21 @@ def gsm_of(character: str) -> str:
 
 def only_gsm(text: str) -> str:
     """The text without what is in neither table."""
-    return " ".join("".join(character for character in text if is_gsm(character)).split())
+    return tidy("".join(character for character in to_gsm(text) if is_gsm(character)))
 
 
-def cut(text: str, room: int, *, units: bool = False) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis; in septets, or in `units` of UCS-2."""
-    measure = units_of if units else length_of
+def tidy(text: str) -> str:
+    """Words with one space between them."""
+    return " ".join(text.split())
+
+
+def cut(text: str, room: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis; `room` in the measure of its own alphabet."""
+    measure = length_of if is_gsm(text) else units_of
     if measure(text) <= room:
         return text
     kept = text
     while kept and measure(kept) > room - len(ELLIPSIS):
         kept = kept[:-1]
-    return kept.rstrip() + ELLIPSIS if kept else ELLIPSIS[: max(0, room)]
+    # What joins two characters would join the ellipsis.
+    return kept.rstrip(" \u200d\ufe0f") + ELLIPSIS if kept else ""
