@@ -141,7 +141,9 @@ def fail(claim: Claim, failure: Failed, *, now: datetime) -> None:
     delivery = claim.delivery
     ours = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING, fence=claim.number)
     delay = next_delay(delivery.channel, delivery.tries, failure)
-    if delay is not None:
+    if failure.gone:
+        ours.update(**ended(Delivery.State.CANCELED, now=now), note=failure.detail[:500])
+    elif delay is not None:
         try_later(ours, delivery, at=now + delay, note=failure.detail, now=now)
     elif ours.exists():
         give_up(delivery, failure, now=now)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 from dramatiq import Broker, Middleware, Worker
 
@@ -58,6 +58,17 @@ class Dispatch:
         self._stopping = True
         ends_at = time.monotonic() + timeout
         return all(self._slots.acquire(timeout=max(0.0, ends_at - time.monotonic())) for _ in range(self._most))
+
+    def close(self) -> None:
+        """End the threads, with their database connections."""
+        together = threading.Barrier(SETTLERS)
+
+        def close(_number: int) -> None:
+            together.wait()  # so that each thread does it once
+            connections.close_all()
+
+        list(self._settlers.map(close, range(SETTLERS)))
+        self._settlers.shutdown()
 
     def _begin_next(self, endpoint_id: UUID | None) -> bool:
         """With a slot in hand: begin one call, or give the slot back."""

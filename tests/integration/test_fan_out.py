@@ -178,7 +178,9 @@ def test_a_payer_is_told_at_the_address_behind_the_user_id(accept, merchant):
 
 
 def test_the_address_that_came_with_the_payment_goes_before_the_known_one(accept, merchant):
-    Contact.objects.create(merchant=merchant, mode="test", user_id="u-1", email="known@example.org", phone="+4930123456")
+    Contact.objects.create(
+        merchant=merchant, mode="test", user_id="u-1", email="known@example.org", phone="+4930123456"
+    )
     pay(accept(user_id="u-1", receipt_email="given@example.org"))
     fan_out_all()
     assert told() == [("email", "given@example.org", "payment.succeeded"), ("sms", "+4930123456", "payment.succeeded")]
