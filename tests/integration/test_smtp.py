@@ -50,7 +50,7 @@ def test_a_mail_arrives_whole(postmaster):
     assert mail.send(notice(language="de"), to=TO) == Delivered()
     ((recipients, message),) = postmaster.received
     assert recipients == [TO]
-    assert message["Subject"] == "Shop hat Ihre Zahlung von 1.234,50\xa0€ erhalten"
+    assert message["Subject"].strip() == "Shop hat Ihre Zahlung von 1.234,50\xa0€ erhalten"
     assert message["From"] == "Shop <pay@example.com>"
     assert "Vielen Dank" in message.get_body(("plain",)).get_content()
     assert "Vielen Dank" in message.get_body(("html",)).get_content()
