@@ -22,7 +22,7 @@ def check_catalogues(app_configs: Sequence[AppConfig] | None = None, **kwargs: A
 
 
 def fault_of(language: str) -> str:
-    """What is wrong with a language's catalogue, or nothing. Contents are compared: a clone gives all files one time."""
+    """What is wrong with a language's catalogue, or nothing. Contents are compared: a clone's files have one time."""
     compiled = folder_of(language) / "django.mo"
     source = compiled.with_suffix(".po")
     if not compiled.is_file():
