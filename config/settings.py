@@ -299,6 +299,10 @@ SPECTACULAR_SETTINGS = {
         "ResolutionState": "messaging.models.Resolution.State",
         "ResolutionAction": "messaging.models.Resolution.Action",
         "DeliveryState": "notifications.models.Delivery.State",
+        "PayerEventType": "notifications.notices.FOR_PAYERS",
+        "MerchantEventType": "notifications.notices.FOR_MERCHANTS",
+        "ToldType": "notifications.filters.TYPES",
+        "Language": "django.conf.settings.LANGUAGES",
         "EndpointKind": "notifications.models.WebhookEndpoint.Kind",
     },
 }

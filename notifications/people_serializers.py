@@ -29,7 +29,7 @@ class ContactRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     def to_fields(self) -> dict[str, str]:
         """The operation's input, after `is_valid`."""
-        return {name: self.validated_data.get(name) or "" for name in self.fields}
+        return {name: self.validated_data.get(name) or "" for name in ("email", "phone", "language")}
 
 
 class ContactSerializer(serializers.Serializer[Any]):
