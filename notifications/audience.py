@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 from django.db.models import Q
 
@@ -11,8 +12,10 @@ from merchants.models import Merchant
 from notifications import endpoints
 from notifications.models import Audience, Channel, Contact, WebhookEndpoint
 from notifications.preferences import About, Wish, wishes_of
-from notifications.webhooks.targets import origin_of
+from notifications.webhooks.targets import TargetRefused, origin_of
 from payments.reads import Happening
+
+log = structlog.get_logger(__name__)
 
 #: A merchant in one of its modes.
 Account = tuple[UUID, str]
@@ -49,9 +52,9 @@ class Book:
         for endpoint in WebhookEndpoint.objects.filter(merchant_id__in=ids, kind=kind, deleted_at=None):
             registered.setdefault((endpoint.merchant_id, endpoint.mode), []).append(endpoint)
         origins = {
-            (happening.merchant_id, happening.mode, origin_of(happening.webhook_url))
+            (happening.merchant_id, happening.mode, origin)
             for happening in happenings
-            if happening.webhook_url
+            if (origin := origin_behind(happening))
         }
         return cls(
             merchants=Merchant.objects.in_bulk(ids),
@@ -98,11 +101,20 @@ class Book:
         for endpoint in registered:
             if wants(endpoint, happening):
                 yield to_endpoint(endpoint, endpoint.url)
-        url = happening.webhook_url
-        if url and all(endpoint.url != url for endpoint in registered):
-            own = self.for_payments[happening.merchant_id, happening.mode, origin_of(url)]
+        url, origin = happening.webhook_url, origin_behind(happening)
+        if origin and all(endpoint.url != url for endpoint in registered):
+            own = self.for_payments[happening.merchant_id, happening.mode, origin]
             if wants(own, happening):
                 yield to_endpoint(own, url)
+
+
+def origin_behind(happening: Happening) -> str:
+    """The origin of the payment's own address; empty where it has none, or one of before addresses were checked."""
+    try:
+        return origin_of(happening.webhook_url) if happening.webhook_url else ""
+    except TargetRefused as refused:
+        log.warning("webhook_url_cannot_be_called", payment_id=str(happening.payment_id), code=refused.code)
+        return ""
 
 
 def is_for_payers(happening: Happening, wishes: dict[About, Wish]) -> bool:

@@ -117,7 +117,10 @@ def merchant_facts(notice: Notice) -> Iterator[tuple[str, str]]:
     error = data.get("last_error") or {}
     yield gettext("Amount"), told_amount(notice)
     yield gettext("Status"), str(STATUSES.get(data.get("status", ""), ""))
-    yield gettext("Error code"), legible(" / ".join(filter(None, [error.get("code"), error.get("decline_code")])), VALUE)
+    yield (
+        gettext("Error code"),
+        legible(" / ".join(filter(None, [error.get("code"), error.get("decline_code")])), VALUE),
+    )
     yield gettext("Order"), legible(data.get("order_id"), VALUE)
     yield gettext("Payer"), legible(data.get("user_id"), VALUE)
     yield gettext("Payment"), str(data["id"])

@@ -35,7 +35,8 @@ def send(notice: Notice, *, to: str) -> Result:
 
 def compose(notice: Notice, *, to: str) -> EmailMultiAlternatives:
     """The message. Its `Date` is the moment of this attempt, as RFC 5322 has it, section 3.6.1: a mail from an hour
-    ago would be taken for spam or sorted out of sight. When the event happened is said in the text."""
+    ago would be taken for spam or sorted out of sight. When the event happened is said in the text.
+    """
     letter = write(notice)
     message = EmailMultiAlternatives(
         subject=letter.subject,

@@ -87,7 +87,7 @@ class TwilioSms:
             headers={"Accept-Encoding": "identity"},  # bodies are read as they are
             trust_env=False,
             follow_redirects=False,
-            timeout=None,  # noqa: S113  # one timer bounds the whole call
+            timeout=None,  # one timer bounds the whole call
         )
 
 
