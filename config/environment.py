@@ -179,17 +179,14 @@ def is_webhook_secret(text: str) -> bool:
 def production_faults(values: Environment) -> dict[str, list[str]]:
     """What is good enough on a laptop and nowhere else."""
     faults: dict[str, list[str]] = {}
-    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key)):
+    keys = [("ENCRYPTION_KEYS", key) for key in values.encryption_keys or []]
+    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key), *keys):
         if secret == DEVELOPMENT_SECRET:
             faults[name] = ["is the published development secret; make one of your own."]
         elif len(secret or "") < SHORTEST_SECRET:
             faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
     if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
         faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
-    if any(key == DEVELOPMENT_SECRET or len(key) < SHORTEST_SECRET for key in values.encryption_keys or []):
-        faults["ENCRYPTION_KEYS"] = [
-            f"each has {SHORTEST_SECRET} characters or more; `openssl rand -hex 32` makes one."
-        ]
     if values.webhook_private_targets:
         faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
     if "*" in (values.allowed_hosts or []):

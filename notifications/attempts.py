@@ -4,26 +4,33 @@ As with payments, a lease keeps others away while one is sending, a fence tells 
 that brought us here is only a doorbell: what is due, the row says. A success counts whoever reports it, however late.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.db.models import F, Q
+from django.utils import timezone
 
 from messaging import dead_letters, outbox
 from notifications import endpoint_health
-from notifications.models import Channel, Delivery, DeliveryAttempt
+from notifications.models import Delivery, DeliveryAttempt
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.routes import topic_of
 from notifications.schedule import delays, next_delay
 
+log = structlog.get_logger(__name__)
+
 #: How long a worker may be at one delivery; then another may take it. Above the 15 s of a webhook and the few timeouts
 #: of 10 s that a conversation with a mail server has.
 LEASE: Final = timedelta(minutes=2)
+#: Waits (s) for a database that is away, in all a minute and a half: within the lease.
+OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 8)
 #: Nearer attempts are staged and so are on time; farther ones are left to the rescue.
 OUTBOX_HORIZON: Final = timedelta(minutes=1)
 
@@ -61,7 +68,9 @@ def claim_for_endpoint(endpoint_id: UUID, *, now: datetime) -> Claim | None:
     busy = of_endpoint.filter(state=Delivery.State.PENDING, lease_expires_at__gt=now).count() if room else 0
     if busy >= room:
         return None
-    delivery = of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at").first()
+    delivery = (
+        of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at").first()
+    )
     return take_in_hand(delivery, now=now) if delivery else None
 
 
@@ -76,6 +85,21 @@ def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
     )
     delivery.tries += 1
     return Claim(delivery=delivery, number=delivery.fence)
+
+
+def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> None:
+    """`settle`, waiting for a database that is away as long as the lease lasts: what was sent is not sent again."""
+    for pause in OUTAGE_PAUSES:
+        close_old_connections()
+        try:
+            settle(claim, result, latency=latency, now=timezone.now())
+        except (OperationalError, InterfaceError):
+            log.warning("delivery_waits_for_the_database", delivery=str(claim.delivery.pk))
+            connection.close()
+            time.sleep(pause)
+        else:
+            return
+    settle(claim, result, latency=latency, now=timezone.now())
 
 
 @transaction.atomic(durable=True)

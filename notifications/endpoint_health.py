@@ -24,7 +24,7 @@ RESOLUTION: Final = timedelta(minutes=1)
 
 
 def room(endpoint_id: UUID) -> int:
-    """How many calls may be under way to an endpoint, which is locked: few to one that fails, none to a disabled one."""
+    """How many calls may be under way to an endpoint, now locked: few to one that fails, none to a disabled one."""
     endpoint = endpoints.lock(endpoint_id)
     if not endpoint.enabled:
         return 0
@@ -37,16 +37,14 @@ def note(delivery: Delivery, result: Result, *, now: datetime) -> None:
     match result:
         case Delivered():
             note_success(delivery.endpoint_id, now=now)
-        case Failed():
+        case Failed() if not result.ours:
             note_failure(endpoints.lock(delivery.endpoint_id), delivery, result, now=now)
 
 
 def note_success(endpoint_id: UUID, *, now: datetime) -> None:
     """All is well, or well again."""
     news = Q(last_success_at=None) | Q(last_success_at__lte=now - RESOLUTION) | Q(failing_since__isnull=False)
-    WebhookEndpoint.objects.filter(news, pk=endpoint_id).update(
-        last_success_at=now, failing_since=None, warned_at=None
-    )
+    WebhookEndpoint.objects.filter(news, pk=endpoint_id).update(last_success_at=now, failing_since=None, warned_at=None)
 
 
 def note_failure(locked: WebhookEndpoint, delivery: Delivery, failure: Failed, *, now: datetime) -> None:

@@ -1,9 +1,12 @@
 """Deliveries by mail and SMS: claim, send, settle."""
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from messaging.failpoints import failpoint
@@ -11,8 +14,10 @@ from notifications import attempts, mail, sms, texts
 from notifications.attempts import Claim
 from notifications.models import Channel, Delivery
 from notifications.notices import Notice
-from notifications.outcomes import Failed, Result
+from notifications.outcomes import Failed, Result, defect
 from payments.reads import happenings
+
+log = structlog.get_logger(__name__)
 
 
 def deliver(delivery_id: UUID, *, now: datetime | None = None) -> bool:
@@ -21,11 +26,16 @@ def deliver(delivery_id: UUID, *, now: datetime | None = None) -> bool:
     if claim is None:
         return False
     failpoint("delivery.claimed")
-    started_at = timezone.now()
-    result = send(claim)
+    started = time.monotonic()
+    try:
+        result = send(claim)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.exception("message_not_sent", delivery=str(delivery_id))
+        result = defect(error)
     failpoint("delivery.sent")
-    latency = timezone.now() - started_at
-    attempts.settle(claim, result, latency=latency, now=now or timezone.now())
+    attempts.settle_patiently(claim, result, latency=timedelta(seconds=time.monotonic() - started))
     return True
 
 

@@ -7,16 +7,15 @@ message is acknowledged once the claim is in the database: if the process dies, 
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from dramatiq import Broker, Middleware, Worker
 
@@ -24,7 +23,7 @@ from messaging.failpoints import failpoint
 from notifications import attempts, endpoints
 from notifications.attempts import Claim
 from notifications.messages import data_of
-from notifications.outcomes import Failed, Result
+from notifications.outcomes import Result, defect
 from notifications.webhooks.caller import Caller, shared_caller
 from notifications.webhooks.documents import document_of
 from notifications.webhooks.signing import headers_of
@@ -60,11 +59,15 @@ class Dispatch:
         ends_at = time.monotonic() + timeout
         return all(self._slots.acquire(timeout=max(0.0, ends_at - time.monotonic())) for _ in range(self._most))
 
-    def _begin_next(self, endpoint_id: UUID) -> bool:
+    def _begin_next(self, endpoint_id: UUID | None) -> bool:
         """With a slot in hand: begin one call, or give the slot back."""
         begun = False
         try:
-            claim = None if self._stopping else attempts.claim_for_endpoint(endpoint_id, now=timezone.now())
+            claim = (
+                None
+                if self._stopping or endpoint_id is None
+                else attempts.claim_for_endpoint(endpoint_id, now=timezone.now())
+            )
             if claim is not None:
                 self._begin(claim)
                 begun = True
@@ -75,31 +78,43 @@ class Dispatch:
 
     def _begin(self, claim: Claim) -> None:
         failpoint("delivery.claimed")
-        url, headers, body = prepare(claim, now=timezone.now())
         started = time.monotonic()
 
         def answered(call: Future[Result]) -> None:
             latency = timedelta(seconds=time.monotonic() - started)
             self._settlers.submit(self._settle, claim, call.result(), latency)
 
-        self._caller.submit(url, headers=headers, body=body, deadline=DEADLINE).add_done_callback(answered)
+        self._call(claim).add_done_callback(answered)
+
+    def _call(self, claim: Claim) -> Future[Result]:
+        """The call under way; or what a defect of ours, such as a secret that cannot be read, comes to."""
+        try:
+            url, headers, body = prepare(claim, now=timezone.now())
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            log.exception("webhook_not_sent", delivery=str(claim.delivery.pk))
+            failed: Future[Result] = Future()
+            failed.set_result(defect(error))
+            return failed
+        return self._caller.submit(url, headers=headers, body=body, deadline=DEADLINE)
 
     def _settle(self, claim: Claim, result: Result, latency: timedelta) -> None:
         """Record the answer, and begin what waits next with the same slot."""
-        close_old_connections()
+        settled = False
         try:
             failpoint("delivery.sent")
-            attempts.settle(claim, result, latency=latency, now=timezone.now())
+            attempts.settle_patiently(claim, result, latency=latency)
+            settled = True
         except Exception:  # the lease ends, and the rescue has it sent again
             log.exception("webhook_not_settled", delivery=str(claim.delivery.pk))
+        if not settled:
             self._slots.release()
             return
-        endpoint_id = claim.delivery.endpoint_id
-        assert endpoint_id
         try:
-            self._begin_next(endpoint_id)
+            self._begin_next(claim.delivery.endpoint_id)
         except Exception:
-            log.exception("webhook_not_begun", endpoint=str(endpoint_id))
+            log.exception("webhook_not_begun", endpoint=str(claim.delivery.endpoint_id))
 
 
 def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]:
@@ -110,12 +125,6 @@ def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]
     secrets = endpoints.secrets_of(delivery.endpoint, now=now)
     headers = headers_of(event_id=str(delivery.event_id), body=body, secrets=secrets, now=now)
     return delivery.recipient, headers, body
-
-
-def call_now(claim: Claim, *, now: datetime, caller: Caller) -> Result:
-    """One call in the caller's own thread."""
-    url, headers, body = prepare(claim, now=now)
-    return caller.submit(url, headers=headers, body=body, deadline=DEADLINE).result()
 
 
 @cache

@@ -1,0 +1,93 @@
+"""What a receiver's answer means, and what is said of a call that had none."""
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import httpcore2
+from django.utils.http import parse_http_date_safe
+
+from notifications.outcomes import Delivered, Failed, Result
+from notifications.webhooks.excerpts import excerpt
+from notifications.webhooks.pinned import HandshakeFailed
+
+#: The longest wait that a receiver can ask for (seconds).
+MAX_RETRY_AFTER: Final = 86_400.0
+#: RFC 9110, section 15.5.11: gone for good.
+GONE: Final = 410
+#: The statuses whose `Retry-After` is heeded.
+BUSY: Final = (429, 503)
+
+#: OpenSSL's reasons not to trust a certificate, https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+CERTIFICATE_FAULTS: Final = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed",
+    19: "its certificate is of an authority that we do not know",
+    20: "its certificate is of an authority that we do not know, or the certificates in between are not sent",
+    21: "its certificate is of an authority that we do not know, or the certificates in between are not sent",
+    62: "its certificate is for another host",
+    64: "its certificate is for another host",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Status, headers by their lower-cased names, and the beginning of the body."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def result_of(answer: Answer, *, now: datetime) -> Result:
+    """Only 2xx has been taken."""
+    status = answer.status_code
+    text = excerpt(answer.body, answer.headers.get("content-type", ""))
+    if 200 <= status < 300:
+        return Delivered(status_code=status, excerpt=text)
+    gone = status == GONE
+    wait = retry_after(answer.headers.get("retry-after", ""), now=now) if status in BUSY else None
+    return Failed(
+        detail=status_in_words(status), status_code=status, excerpt=text, final=gone, gone=gone, retry_after=wait
+    )
+
+
+def status_in_words(status: int) -> str:
+    """What a status other than 2xx says."""
+    if 300 <= status < 400:
+        return "it answered with a redirect, which is never followed: register the final address"
+    if status == GONE:
+        return "it answered 410: it wants no more webhooks"
+    return f"it answered {status}"
+
+
+def retry_after(value: str, *, now: datetime) -> float | None:
+    """The seconds of a header `Retry-After` (RFC 9110, section 10.2.3), at most a day; None where it is nonsense."""
+    value = value.strip()
+    if re.fullmatch(r"[0-9]{1,20}", value):
+        return min(float(value), MAX_RETRY_AFTER)
+    moment = parse_http_date_safe(value)
+    if moment is None:
+        return None
+    return min(max(moment - now.timestamp(), 0.0), MAX_RETRY_AFTER)
+
+
+def error_in_words(error: Exception) -> str:
+    """What went wrong on the way there or back, without any address."""
+    match error:
+        case HandshakeFailed(reason=ssl.SSLCertVerificationError(verify_code=code)):
+            return CERTIFICATE_FAULTS.get(code, "its certificate is not valid")
+        case HandshakeFailed(reason=None):
+            return "it broke off the TLS handshake"
+        case HandshakeFailed():
+            return "its port does not speak TLS 1.2 or newer"
+        case httpcore2.ConnectError() | httpcore2.ConnectTimeout():
+            return "it could not be reached"
+        case httpcore2.RemoteProtocolError() if not str(error).startswith("Server disconnected"):
+            return "its answer is not HTTP/1.1, its head is too long, or its body is cut short"
+        case _:
+            return "it broke off before its whole answer"
