@@ -5,20 +5,22 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from psycopg import errors as postgres
 
 from merchants.models import Merchant, Mode
 from messaging import outbox
 from notifications import vault
-from notifications.errors import EndpointDisabled, EndpointExists, TooManyEndpoints
+from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
 from notifications.models import Channel, Delivery, WebhookEndpoint
 from notifications.notices import OwnType
+from notifications.routes import topic_of
 from notifications.webhooks.signing import new_secret
 from payments.ids import uuid7
 
-#: Endpoints of one merchant in one mode. Every event is sent to each of them.
+#: Registered endpoints of one merchant in one mode. Every event is sent to each of them.
 MOST_ENDPOINTS: Final = 20
 #: How long the secret of before is still used besides, after a rotation: time to deploy the new one.
 ROTATION: Final = timedelta(hours=24)
@@ -44,9 +46,8 @@ def create(
     Raises:
         EndpointExists, TooManyEndpoints: see there; nothing was done.
     """
-    Merchant.objects.select_for_update(no_key=True).get(pk=merchant.pk)  # the limit holds against a twin
-    if endpoints_of(merchant, mode).filter(kind=kind).count() >= MOST_ENDPOINTS:
-        raise TooManyEndpoints
+    if kind == WebhookEndpoint.Kind.REGISTERED:
+        refuse_too_many(merchant, mode, url)
     secret = new_secret()
     endpoint = WebhookEndpoint(
         merchant=merchant,
@@ -61,20 +62,31 @@ def create(
     return endpoint, secret
 
 
+def refuse_too_many(merchant: Merchant, mode: Mode, url: str) -> None:
+    """Hold the limit, also against a twin. A URL that is there already is refused for that, by its index."""
+    Merchant.objects.select_for_update(no_key=True).get(pk=merchant.pk)
+    registered = endpoints_of(merchant, mode).filter(kind=WebhookEndpoint.Kind.REGISTERED)
+    if registered.exclude(url=url).count() >= MOST_ENDPOINTS:
+        raise TooManyEndpoints
+
+
 @transaction.atomic(durable=True)
 def change(*, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, **fields: Any) -> WebhookEndpoint:
-    """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled.
+    """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
+    and what was not delivered will go to the new URL.
 
     Raises:
-        EndpointExists: another endpoint has the URL.
+        EndpointExists: another endpoint has the URL. EndpointDeleted: see there.
     """
-    locked = lock(endpoint.pk)
+    locked = lock_present(endpoint.pk)
     for name, value in fields.items():
         setattr(locked, name, value)
     if enabled is True and not locked.enabled:
         locked.enabled, locked.disabled_at, locked.disabled_reason = True, None, ""
         locked.failing_since = locked.warned_at = None
     save(locked)
+    if "url" in fields:
+        redirect(locked, Delivery.objects.filter(endpoint=locked).exclude(state=Delivery.State.DELIVERED))
     if enabled is False and locked.enabled:
         disable(locked, reason="disabled by you", now=now)
     return locked
@@ -84,6 +96,8 @@ def change(*, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = N
 def delete(*, endpoint: WebhookEndpoint, now: datetime) -> None:
     """Send nothing more to it. Its deliveries stay as the record."""
     locked = lock(endpoint.pk)
+    if locked.deleted_at is not None:
+        return
     if locked.enabled:
         disable(locked, reason="deleted", now=now)
     locked.deleted_at = now
@@ -92,8 +106,12 @@ def delete(*, endpoint: WebhookEndpoint, now: datetime) -> None:
 
 @transaction.atomic(durable=True)
 def rotate(*, endpoint: WebhookEndpoint, now: datetime) -> tuple[WebhookEndpoint, str]:
-    """A new secret. For a day everything is signed with the one before as well."""
-    locked = lock(endpoint.pk)
+    """A new secret. For a day everything is signed with the one before as well.
+
+    Raises:
+        EndpointDeleted: see there.
+    """
+    locked = lock_present(endpoint.pk)
     secret = new_secret()
     locked.previous_secret, locked.previous_secret_until = locked.secret, now + ROTATION
     locked.secret = vault.lock(secret)
@@ -106,26 +124,25 @@ def send_test(*, endpoint: WebhookEndpoint, request_id: str, now: datetime) -> D
     """Send an event that is about nothing but the endpoint.
 
     Raises:
-        EndpointDisabled: see there.
+        EndpointDisabled, EndpointDeleted: see there.
     """
-    if not lock(endpoint.pk).enabled:
-        raise EndpointDisabled
+    locked = lock_enabled(endpoint.pk)
     delivery = Delivery(
-        merchant_id=endpoint.merchant_id,
-        mode=endpoint.mode,
+        merchant_id=locked.merchant_id,
+        mode=locked.mode,
         event_id=uuid7(),
         event_type=OwnType.TEST,
         channel=Channel.WEBHOOK,
-        recipient=endpoint.url,
-        endpoint=endpoint,
-        data={"endpoint": str(endpoint.pk), "url": endpoint.url},
+        recipient=locked.url,
+        endpoint=locked,
+        data={"endpoint": str(locked.pk), "url": locked.url},
         occurred_at=now,
         next_attempt_at=now,
-        revive_at=now + timedelta(minutes=1),
+        revive_at=now + timedelta(seconds=settings.REVIVE_AFTER),
         request_id=request_id,
     )
     delivery.save(force_insert=True)
-    outbox.stage("delivery.webhook", {"ids": [str(delivery.pk)]}, request_id=request_id)
+    outbox.stage(topic_of(delivery.channel), {"ids": [str(delivery.pk)]}, request_id=request_id)
     return delivery
 
 
@@ -170,6 +187,33 @@ def payment_endpoints(keys: Sequence[tuple[UUID, str, str]]) -> dict[tuple[UUID,
 def lock(endpoint_id: UUID) -> WebhookEndpoint:
     """The endpoint, locked. An endpoint is always locked before its deliveries."""
     return WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint_id)
+
+
+def lock_present(endpoint_id: UUID) -> WebhookEndpoint:
+    """The endpoint, locked, for its merchant. Raises EndpointDeleted."""
+    locked = lock(endpoint_id)
+    if locked.deleted_at is not None:
+        raise EndpointDeleted
+    return locked
+
+
+def lock_enabled(endpoint_id: UUID) -> WebhookEndpoint:
+    """The endpoint, locked, for sending to it. Raises EndpointDeleted, EndpointDisabled."""
+    locked = lock_present(endpoint_id)
+    if not locked.enabled:
+        raise EndpointDisabled
+    return locked
+
+
+def redirect(locked: WebhookEndpoint, deliveries: QuerySet[Delivery]) -> None:
+    """Have deliveries go to where their endpoint is now; not where that address knows of the event by another one.
+
+    A payment's own `webhook_url` stays what it was.
+    """
+    if locked.kind == WebhookEndpoint.Kind.PAYMENT:
+        return
+    told = Delivery.objects.filter(channel=Channel.WEBHOOK, event_id=OuterRef("event_id"), recipient=locked.url)
+    deliveries.filter(~Exists(told)).update(recipient=locked.url)
 
 
 def disable(locked: WebhookEndpoint, *, reason: str, now: datetime) -> None:

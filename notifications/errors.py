@@ -27,6 +27,14 @@ class EndpointDisabled(Refused):
     title = "Webhook endpoint disabled"
 
 
+class EndpointDeleted(Refused):
+    """This webhook endpoint is deleted, and nothing is sent to it any more; make another one."""
+
+    code = "webhook_endpoint_deleted"
+    status_code = 409
+    title = "Webhook endpoint deleted"
+
+
 class DeliveryUnderWay(Refused):
     """This delivery is under way already; look at it again when it has ended."""
 

@@ -1,35 +1,41 @@
-"""Addresses as support may see them: enough to recognise one, too little to write to it."""
+"""Addresses as they are shown: enough to recognise one's own, too little to write to somebody else's."""
 
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import phonenumbers
 
 from notifications.models import Channel
 
-#: Stands for what is left out.
-GAP = "…"
-
-
-def mask(channel: str, recipient: str) -> str:
-    """A recipient of a channel, masked."""
-    if channel == Channel.WEBHOOK:
-        return mask_url(recipient)
-    return mask_email(recipient) if channel == Channel.EMAIL else mask_phone(recipient)
+HIDDEN: Final = "…"
 
 
 def mask_email(address: str) -> str:
-    """`m…@e….com`: the first letters, and the last label of the domain."""
-    local, _, domain = address.rpartition("@")
-    name, _, last = domain.rpartition(".")
-    return f"{local[:1]}{GAP}@{name[:1]}{GAP}.{last}" if local and name else GAP
+    """`max@example.com` as `m…@e….com`."""
+    name, _, domain = address.rpartition("@")
+    host, dot, end = domain.rpartition(".")
+    return f"{name[:1]}{HIDDEN}@{host[:1]}{HIDDEN}{dot}{end if dot else ''}"
 
 
 def mask_phone(number: str) -> str:
-    """`+49…789`: where it is from, and its end."""
-    return f"{number[:3]}{GAP}{number[-3:]}" if len(number) > 8 else GAP
+    """`+4915123456789` as `+49…789`."""
+    try:
+        code = f"+{phonenumbers.parse(number, None).country_code}"
+    except phonenumbers.NumberParseException:
+        return HIDDEN
+    return f"{code}{HIDDEN}{number[-3:]}"
 
 
 def mask_url(url: str) -> str:
-    """Without the values of its query, and without who signs in: receivers keep secrets there."""
+    """`https://example.com/hook?token=1` as `https://example.com/hook?token=…`: receivers put secrets there."""
     parts = urlsplit(url)
-    names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
-    query = "?" + "&".join(f"{name}={GAP}" for name in names) if names else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
+    pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
+    # What has no name is a value.
+    query = "&".join(f"{name}={HIDDEN}" if equals else HIDDEN for name, equals, _ in pairs)
+    return urlunsplit(parts._replace(query=query))
+
+
+def mask(channel: str, recipient: str) -> str:
+    """The recipient of a channel."""
+    masks = {Channel.EMAIL.value: mask_email, Channel.SMS.value: mask_phone, Channel.WEBHOOK.value: mask_url}
+    return masks[channel](recipient)

@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from messaging import outbox
-from notifications.endpoints import lock
-from notifications.errors import DeliveryUnderWay, EndpointDisabled
+from notifications.endpoints import lock_enabled, redirect
+from notifications.errors import DeliveryUnderWay
 from notifications.models import Delivery, WebhookEndpoint
 from notifications.routes import topic_of
 
@@ -21,10 +22,10 @@ def redeliver(*, delivery: Delivery, now: datetime) -> Delivery:
     """Begin one delivery anew, with all its attempts, whatever became of it.
 
     Raises:
-        EndpointDisabled, DeliveryUnderWay: see there; nothing was done.
+        EndpointDisabled, EndpointDeleted, DeliveryUnderWay: see there; nothing was done.
     """
-    if delivery.endpoint_id and not lock(delivery.endpoint_id).enabled:
-        raise EndpointDisabled
+    if delivery.endpoint_id:
+        redirect(lock_enabled(delivery.endpoint_id), ended().filter(pk=delivery.pk))
     if not begin_anew(delivery, now=now):
         raise DeliveryUnderWay
     delivery.refresh_from_db()
@@ -33,8 +34,7 @@ def redeliver(*, delivery: Delivery, now: datetime) -> Delivery:
 
 def begin_anew(delivery: Delivery, *, now: datetime) -> bool:
     """Make an ended delivery pending and stage it, in the caller's transaction; False if it has not ended."""
-    ended = Delivery.objects.filter(pk=delivery.pk).exclude(state=Delivery.State.PENDING)
-    if not ended.update(**as_new(now=now)):
+    if not ended().filter(pk=delivery.pk).update(**as_new(now=now)):
         return False
     outbox.stage(topic_of(delivery.channel), {"ids": [str(delivery.pk)]}, request_id=delivery.request_id)
     return True
@@ -46,18 +46,24 @@ def redeliver_since(*, endpoint: WebhookEndpoint, since: datetime, everything: b
     ended. They go out in their order, a few at a time. Returns how many there are.
 
     Raises:
-        EndpointDisabled: see there; nothing was done.
+        EndpointDisabled, EndpointDeleted: see there; nothing was done.
     """
-    if not lock(endpoint.pk).enabled:
-        raise EndpointDisabled
-    ended = Delivery.objects.filter(endpoint=endpoint, created_at__gte=since).exclude(state=Delivery.State.PENDING)
-    chosen = ended if everything else ended.filter(state__in=UNDELIVERED)
+    locked = lock_enabled(endpoint.pk)
+    chosen = ended().filter(endpoint=endpoint, created_at__gte=since)
+    if not everything:
+        chosen = chosen.filter(state__in=UNDELIVERED)
+    redirect(locked, chosen)
     first = chosen.order_by("id").first()
     count = chosen.update(**as_new(now=now))
     if first is not None:
         # One message has the endpoint looked after: whoever finishes a call to it takes what waits next.
         outbox.stage(topic_of(first.channel), {"ids": [str(first.pk)]}, request_id=first.request_id)
     return count
+
+
+def ended() -> QuerySet[Delivery]:
+    """What is under way no more."""
+    return Delivery.objects.exclude(state=Delivery.State.PENDING)
 
 
 def as_new(*, now: datetime) -> dict[str, Any]:

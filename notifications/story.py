@@ -37,7 +37,9 @@ def comes_next(delivery: Delivery, *, now: datetime) -> str:
         case Delivery.State.DELIVERED:
             return "Nothing. If the recipient misses it all the same, redeliver it: it keeps its event id."
         case Delivery.State.FAILED:
-            return "Nothing by itself. Mend the cause, then redeliver it here, or replay its dead letter: both do the same."
+            return (
+                "Nothing by itself. Mend the cause, then redeliver it here or replay its dead letter: it is the same."
+            )
         case Delivery.State.CANCELED:
             return "Nothing by itself. Enable the endpoint, then redeliver what it missed."
     left = len(delays(delivery.channel)) + 1 - delivery.tries
