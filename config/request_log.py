@@ -3,6 +3,8 @@
 from django.http import HttpRequest
 from django_structlog.middlewares import RequestMiddleware
 
+from config.logs import without_payer
+
 
 class PathLoggingMiddleware(RequestMiddleware):
     """Logs requests by method and path: a query string holds what clients search for, such as payers."""
@@ -10,4 +12,4 @@ class PathLoggingMiddleware(RequestMiddleware):
     @staticmethod
     def format_request(request: HttpRequest) -> str:
         """`GET /api/v1/payments`."""
-        return f"{request.method} {request.path}"
+        return f"{request.method} {without_payer(request.path)}"

@@ -201,6 +201,8 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 ENCRYPTION_KEYS = ENV.encryption_keys
 #: Whether webhooks may go to private addresses, by plain http and to any port: on a developer's machine only.
 WEBHOOK_PRIVATE_TARGETS = ENV.webhook_private_targets
+#: What refuses a URL for webhooks when it is named, for the rooms that know nothing of calls.
+WEBHOOK_URL_VALIDATOR = "notifications.registration.validate_url"
 #: How many webhook calls of one worker process may be under way; and of all, to one endpoint. One that fails is
 #: called once at a time, so that a hundred that hang leave room for all others.
 WEBHOOKS_IN_FLIGHT = 500
@@ -297,6 +299,10 @@ SPECTACULAR_SETTINGS = {
         "ResolutionState": "messaging.models.Resolution.State",
         "ResolutionAction": "messaging.models.Resolution.Action",
         "DeliveryState": "notifications.models.Delivery.State",
+        "PayerEventType": "notifications.notices.FOR_PAYERS",
+        "MerchantEventType": "notifications.notices.FOR_MERCHANTS",
+        "ToldType": "notifications.filters.TYPES",
+        "Language": "django.conf.settings.LANGUAGES",
         "EndpointKind": "notifications.models.WebhookEndpoint.Kind",
     },
 }

@@ -17,7 +17,8 @@ class Failed:
     """It was not taken, or nobody can say.
 
     `detail`: why, in words without personal data. `final`: no repetition mends it. `gone`: the receiver wants nothing
-    more, ever (HTTP 410). `retry_after`: seconds that the receiver asks us to wait.
+    more, ever (HTTP 410). `ours`: the fault is on our side and says nothing of the receiver. `retry_after`: seconds
+    that the receiver asks us to wait.
     """
 
     detail: str
@@ -25,7 +26,13 @@ class Failed:
     excerpt: str = ""
     final: bool = False
     gone: bool = False
+    ours: bool = False
     retry_after: float | None = None
 
 
 Result = Delivered | Failed
+
+
+def defect(error: Exception) -> Failed:
+    """What a fault of our own comes to: tried again, as all that fails, and in the end a dead letter."""
+    return Failed(detail=f"a defect of ours ({type(error).__name__}); the log says more", ours=True)

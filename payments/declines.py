@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from django.utils.translation import gettext_noop as _
+
 
 class DeclineClass(StrEnum):
     """What a new payment with the same method has to expect."""
@@ -28,43 +30,43 @@ class Decline:
     support: str
 
 
-OTHER_METHOD: Final = "Ask the payer to use another payment method or to call their bank."
-TELL_NO_REASON: Final = "Ask the payer for another payment method, and do not tell them the reason."
+OTHER_METHOD: Final = _("Ask the payer to use another payment method or to call their bank.")
+TELL_NO_REASON: Final = _("Ask the payer for another payment method, and do not tell them the reason.")
 
 DECLINES: Final[dict[str, Decline]] = {
     "card_declined": Decline(DeclineClass.HARD, OTHER_METHOD, "The bank said no and gave no reason; only it knows."),
     "do_not_honor": Decline(DeclineClass.HARD, OTHER_METHOD, "The bank said no and gave no reason; only it knows."),
     "insufficient_funds": Decline(
         DeclineClass.SOFT,
-        "Ask the payer to use another payment method or to try again later.",
+        _("Ask the payer to use another payment method or to try again later."),
         "The account did not cover the amount at that moment.",
     ),
     "card_velocity_exceeded": Decline(
         DeclineClass.SOFT,
-        "Ask the payer to use another payment method or to try again tomorrow.",
+        _("Ask the payer to use another payment method or to try again tomorrow."),
         "The card's limit on amount or number of payments is used up for now.",
     ),
     "issuer_not_available": Decline(
-        DeclineClass.SOFT, "Create a new payment in a few minutes.", "The payer's bank could not be reached."
+        DeclineClass.SOFT, _("Create a new payment in a few minutes."), "The payer's bank could not be reached."
     ),
     "processing_error": Decline(
-        DeclineClass.SOFT, "Create a new payment in a few minutes.", "The gateway failed at it; nothing was charged."
+        DeclineClass.SOFT, _("Create a new payment in a few minutes."), "The gateway failed at it; nothing was charged."
     ),
     "try_again_later": Decline(
-        DeclineClass.SOFT, "Create a new payment in a few minutes.", "The bank asked to try again later."
+        DeclineClass.SOFT, _("Create a new payment in a few minutes."), "The bank asked to try again later."
     ),
     "expired_card": Decline(
-        DeclineClass.PAYER, "Ask the payer for a valid payment method.", "The card's date of expiry has passed."
+        DeclineClass.PAYER, _("Ask the payer for a valid payment method."), "The card's date of expiry has passed."
     ),
     "incorrect_number": Decline(
-        DeclineClass.PAYER, "Ask the payer to enter the card anew.", "No card has the number that was entered."
+        DeclineClass.PAYER, _("Ask the payer to enter the card anew."), "No card has the number that was entered."
     ),
     "incorrect_cvc": Decline(
-        DeclineClass.PAYER, "Ask the payer to enter the card anew.", "The card's security code was wrong."
+        DeclineClass.PAYER, _("Ask the payer to enter the card anew."), "The card's security code was wrong."
     ),
     "authentication_required": Decline(
         DeclineClass.PAYER,
-        "Let the payer confirm the payment with their bank, then create a new one.",
+        _("Let the payer confirm the payment with their bank, then create a new one."),
         "The bank wants the payer to confirm, as with 3-D Secure.",
     ),
     "card_not_supported": Decline(DeclineClass.HARD, OTHER_METHOD, "The card cannot be used for this kind of payment."),
@@ -75,26 +77,26 @@ DECLINES: Final[dict[str, Decline]] = {
     "pickup_card": Decline(DeclineClass.FRAUD, TELL_NO_REASON, "The bank wants the card withdrawn; do not say so."),
     "fraudulent": Decline(DeclineClass.FRAUD, TELL_NO_REASON, "The gateway suspects fraud; do not say so."),
     "payment_method_unknown": Decline(
-        DeclineClass.REQUEST, "Send a payment method that the gateway has issued.", "The gateway has no such token."
+        DeclineClass.REQUEST, _("Send a payment method that the gateway has issued."), "The gateway has no such token."
     ),
     "invalid_amount": Decline(
-        DeclineClass.REQUEST, "Send an amount that the gateway takes.", "The gateway does not take such an amount."
+        DeclineClass.REQUEST, _("Send an amount that the gateway takes."), "The gateway does not take such an amount."
     ),
 }
 
 #: For codes that nobody has met yet.
-UNEXPECTED: Final = "Contact support with the payment's id."
+UNEXPECTED: Final = _("Contact support with the payment's id.")
 
 #: What our own operations write as a payment's error code -> what the merchant can do about it.
 ERRORS: Final[dict[str, str]] = {
     "declined": OTHER_METHOD,
-    "gateway_unavailable": "Nothing was charged. The payment is tried again by itself.",
-    "gateway_paused": "Nothing was charged. The payment waits until its gateway may be called again.",
-    "retries_exhausted": "Nothing was charged. Support can replay the payment, or you can create a new one.",
-    "expired": "Nothing was charged. Support can replay the payment, or you can create a new one.",
-    "outcome_unknown": "Do not pay again: the gateway is being asked what became of the charge.",
-    "late_success": "The charge was made after all. Support decides whether it stands or is refunded.",
-    "charged_twice": "The gateway made two charges. Support refunds one of them.",
+    "gateway_unavailable": _("Nothing was charged. The payment is tried again by itself."),
+    "gateway_paused": _("Nothing was charged. The payment waits until its gateway may be called again."),
+    "retries_exhausted": _("Nothing was charged. Support can replay the payment, or you can create a new one."),
+    "expired": _("Nothing was charged. Support can replay the payment, or you can create a new one."),
+    "outcome_unknown": _("Do not pay again: the gateway is being asked what became of the charge."),
+    "late_success": _("The charge was made after all. Support decides whether it stands or is refunded."),
+    "charged_twice": _("The gateway made two charges. Support refunds one of them."),
 }
 
 

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 import phonenumbers
+from django.conf import settings
+from django.utils.module_loading import import_string
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -91,6 +93,15 @@ class CardFreeCharField(serializers.CharField):
         if has_card_number(text):
             self.fail("card_number")
         return text
+
+
+class WebhookUrlField(serializers.CharField):
+    """A URL that we shall call. The setting `WEBHOOK_URL_VALIDATOR` names who knows which may be."""
+
+    def run_validators(self, value: Any) -> None:
+        """Ask it about what is in order otherwise."""
+        super().run_validators(value)
+        import_string(settings.WEBHOOK_URL_VALIDATOR)(value)
 
 
 @extend_schema_field({"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$", "example": "+4915123456789"})

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from merchants.models import Mode
 from payments.events import EVENT_TYPES
-from payments.fields import AmountField, CardFreeCharField, CurrencyField, KnownFieldsOnly, PhoneField
+from payments.fields import AmountField, CardFreeCharField, CurrencyField, KnownFieldsOnly, PhoneField, WebhookUrlField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
 from payments.states import Status
@@ -52,7 +52,7 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         help_text="Only automatic capture is offered so far.",
         error_messages={"invalid_choice": "Only `automatic` capture is offered so far; leave the field out."},
     )
-    webhook_url = serializers.CharField(
+    webhook_url = WebhookUrlField(
         required=False,
         allow_null=True,
         max_length=500,

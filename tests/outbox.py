@@ -1,4 +1,4 @@
-"""What waits in the outbox: messages to our own queues, or events for other systems."""
+"""What waits in the outbox: messages to our own queues, events for other systems, or events for our own rooms."""
 
 from django.db.models import QuerySet
 
@@ -7,9 +7,14 @@ from messaging.models import OutboxMessage
 
 def work() -> QuerySet[OutboxMessage]:
     """The messages to our own queues."""
-    return OutboxMessage.objects.filter(exchange="")
+    return OutboxMessage.objects.filter(exchange="", subscriber="")
 
 
 def announcements() -> QuerySet[OutboxMessage]:
     """The events, in the order of their writing."""
     return OutboxMessage.objects.exclude(exchange="").order_by("id")
+
+
+def subscribed() -> QuerySet[OutboxMessage]:
+    """The events that a room of ours takes."""
+    return OutboxMessage.objects.exclude(subscriber="").order_by("id")

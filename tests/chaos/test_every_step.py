@@ -14,11 +14,14 @@ import pytest
 from django.db import connection, transaction
 from dramatiq import Message
 
+from merchants.models import Mode
 from messaging.models import DeadLetter, OutboxMessage
+from notifications import endpoints
+from notifications.models import Delivery
 from payments.models import GatewayCircuit, IdempotencyKey, Payment
 from tests.chaos.gateway_process import GatewayProcess
 from tests.chaos.victim import EXIT_STATUS, SESSION_LOCK
-from tests.outbox import announcements, work
+from tests.outbox import announcements, subscribed, work
 from tests.system import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,6 +73,7 @@ SCENES = [
     Scene("pm_ok", ("accept", "process")),
     Scene("pm_ok", ("accept", "claim", "wait", "process")),  # looked up after a death, too early to believe it
     Scene("pm_ok", ("accept", "claim", "wait", *tried(1), "process")),  # looked up, nothing found, sent again
+    Scene("pm_ok", ("accept", "process", "fan_out")),
     Scene("pm_declined", ("accept", "process")),
     Scene("pm_flaky_2", ("accept", "process")),
     Scene("pm_flaky_2", ("accept", *tried(2), "process")),
@@ -166,6 +170,7 @@ def queue():
 
 @pytest.fixture
 def stage(victim, gateway, queue, merchant):
+    endpoints.create(merchant=merchant, mode=Mode.TEST, url="https://shop.example/hooks")
     return Stage(victim, gateway, queue)
 
 
@@ -213,6 +218,9 @@ class Stage:
         assert payment.lease_expires_at is None
         assert not payment.attempts.filter(finished_at=None).exists()
         assert not OutboxMessage.objects.exists()
+        events = set(payment.events.values_list("pk", flat=True))
+        told = list(Delivery.objects.filter(payment_id=payment.pk).values_list("event_id", flat=True))
+        assert (set(told), len(told)) == (events, len(events)), "an event that nobody is told of, or one told twice"
         letters = DeadLetter.objects.filter(subject=f"payment:{payment.pk}", state="open").count()
         assert letters == (payment.error_code == "retries_exhausted")
         # Whoever plays next shall find no letters of this one.
@@ -259,6 +267,7 @@ def assert_nothing_is_half_done(key: str, *, untouched: bool) -> None:
         assert len(payments) == work().count(), "a payment without its message, or the other way round"
         announced = sum(payment.events.count() for payment in payments)
         assert announced == announcements().count(), "an event that is not announced, or the other way round"
+        assert announced == subscribed().count(), "an event that our own rooms do not hear of, or the other way round"
     for payment in payments:
         events = payment.events.order_by("version")
         assert [event.version for event in events] == list(range(1, payment.version + 1))

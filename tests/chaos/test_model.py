@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from merchants.models import Merchant, Mode
-from messaging import relay
+from messaging import relay, subscribers
 from messaging.models import DeadLetter, OutboxMessage
 from payments import rescue
 from payments.errors import IdempotencyKeyReused, OrderConflict
@@ -246,6 +246,7 @@ class OnePaymentSystem(RuleBasedStateMachine):
                 self.book.arrive(request)
             pass_time(None, SHORT_WAIT if number < 8 else LONG_WAIT)
             rescue.run_once()
+            subscribers.run_once("notifications")
             recorder = Recorder()
             relay.run_once(recorder)
             for payment_id in {*recorder.ids, *map(str, self.queue)}:

@@ -55,7 +55,7 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from merchants.models import Merchant, Mode
-from messaging import relay, resolutions
+from messaging import relay, resolutions, subscribers
 from messaging.models import OutboxMessage, Resolution
 from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
 from messaging.selections import Selection
@@ -65,6 +65,7 @@ from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment, process_payment
 from payments.operations.claims import claim_payment
 from tests.chaos.clock import pass_time
+from tests.outbox import work
 
 # --- steps and faults
 
@@ -181,16 +182,21 @@ def cut_confirm(publisher: RabbitPublisher, side: str) -> None:
 
 
 class Recorder:
-    """A publisher that hands out what the relay publishes: payments that are due, and resolutions."""
+    """A publisher that hands out what the relay publishes: payments that are due, resolutions and deliveries."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.resolutions: list[int] = []
+        self.deliveries: list[str] = []
 
     def publish(self, messages):
         due = [dramatiq.Message.decode(message.body) for message in messages if not message.exchange]
         for message in due:
-            of = {"process_payments": self.ids, "continue_resolutions": self.resolutions}[message.actor_name]
+            of = {
+                "process_payments": self.ids,
+                "continue_resolutions": self.resolutions,
+                "call_webhooks": self.deliveries,
+            }[message.actor_name]
             of += message.kwargs["ids"]
         return Published(confirmed={message.message_id for message in messages})
 
@@ -228,12 +234,16 @@ class Work:
     def rescue(self) -> None:
         rescue.run_once()
 
+    def fan_out(self) -> None:
+        """The events become deliveries."""
+        subscribers.run_once("notifications")
+
     def relay(self) -> None:
         url, exchange = settings.DRAMATIQ_BROKER["OPTIONS"]["url"], settings.EVENTS_EXCHANGE
         publisher = RabbitPublisher(url, [self.command["queue"]], exchange=exchange)
         publisher.ensure_connected()
         with self.steps.counted(counting=False):
-            OutboxMessage.objects.filter(exchange="").update(queue=self.command["queue"])
+            work().update(queue=self.command["queue"])
         relay.run_once(publisher)
 
     def relay_in_process(self) -> None:
@@ -244,8 +254,8 @@ class Work:
         relay.run_once(InProcessPublisher())
 
     def lose_message(self) -> None:
-        """The broker forgot everything."""
-        OutboxMessage.objects.all().delete()
+        """The broker forgot everything; what our own rooms take was never there."""
+        OutboxMessage.objects.filter(subscriber="").delete()
 
     def mend(self) -> None:
         """The gateway is back."""
@@ -281,6 +291,7 @@ class Work:
     def one_round(self) -> None:
         rescue.run_once()
         resolutions.rescue()
+        subscribers.run_once("notifications")
         recorder = Recorder()
         relay.run_once(recorder)
         for resolution_id in recorder.resolutions:

@@ -417,7 +417,8 @@ def test_the_metrics_know_what_the_database_knows(probe, accept):
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/plain")
     values = gauges(response.content.decode())
-    assert values["payments_outbox_messages"] == 6  # each payment's message and the announcement of its event
+    # Each payment's message, the announcement of its event to others, and the event for our own rooms.
+    assert values["payments_outbox_messages"] == 9
     assert values["payments_outbox_oldest_seconds"] == pytest.approx(3600, abs=60)
     assert values["payments_in_work"] == 3
     assert values["payments_unknown"] == 0

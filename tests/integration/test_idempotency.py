@@ -3,7 +3,6 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import timedelta
 from io import StringIO
 from unittest import mock
@@ -275,9 +274,17 @@ def accept_twin(merchant):
 
 
 def fingerprint():
-    return idempotency.fingerprint(
-        "payments.create", {"mode": "test", **asdict(PaymentRequest(amount=1000, currency="EUR"))}
-    )
+    values = PaymentRequest(amount=1000, currency="EUR").values()
+    return idempotency.fingerprint("payments.create", {"mode": "test", **values})
+
+
+def test_keys_from_before_a_field_was_added_stay_valid():
+    """A client may come again a month later, and its request means what it meant."""
+    said = {"amount": 1000, "currency": "EUR", "metadata": {}}
+    empty = ("order_id", "user_id", "description", "payment_method", "webhook_url")
+    assert PaymentRequest(amount=1000, currency="EUR").values() == {**said, **dict.fromkeys(empty, "")}
+    given = PaymentRequest(amount=1000, currency="EUR", receipt_email="a@example.org").values()
+    assert given["receipt_email"] == "a@example.org", "what is asked for is part of the request"
 
 
 def await_lock_waiter():

@@ -1,0 +1,191 @@
+"""One attempt at a delivery, around its call: claim before, settle after. Both are short transactions.
+
+As with payments, a lease keeps others away while one is sending, a fence tells whose failure counts, and the message
+that brought us here is only a doorbell: what is due, the row says. A success counts whoever reports it, however late.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from messaging import dead_letters, outbox
+from notifications import endpoint_health
+from notifications.models import Delivery, DeliveryAttempt
+from notifications.outcomes import Delivered, Failed, Result
+from notifications.routes import topic_of
+from notifications.schedule import delays, next_delay
+
+log = structlog.get_logger(__name__)
+
+#: How long a worker may be at one delivery; then another may take it. Above the 15 s of a webhook and the few timeouts
+#: of 10 s that a conversation with a mail server has.
+LEASE: Final = timedelta(minutes=2)
+#: Waits (s) for a database that is away, in all a minute and a half: within the lease.
+OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 8)
+#: Nearer attempts are staged and so are on time; farther ones are left to the rescue.
+OUTBOX_HORIZON: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to send a delivery; `number` is its fence."""
+
+    delivery: Delivery
+    number: int
+
+
+def may_be_claimed(*, now: datetime) -> Q:
+    """Whether a delivery is due, and in nobody's hands."""
+    free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
+    return Q(state=Delivery.State.PENDING, next_attempt_at__lte=now) & free
+
+
+@transaction.atomic(durable=True)
+def claim(delivery_id: UUID, *, now: datetime) -> Claim | None:
+    """Take a message in hand, if it is due and nobody else has it."""
+    due = Delivery.objects.select_for_update(no_key=True, skip_locked=True)
+    delivery = due.filter(may_be_claimed(now=now), pk=delivery_id, endpoint=None).first()
+    return take_in_hand(delivery, now=now) if delivery else None
+
+
+@transaction.atomic(durable=True)
+def claim_for_endpoint(endpoint_id: UUID, *, now: datetime) -> Claim | None:
+    """Take in hand what has waited longest for an endpoint, unless enough calls to it are under way.
+
+    The endpoint's lock makes the count exact among all workers.
+    """
+    room = endpoint_health.room(endpoint_id)
+    of_endpoint = Delivery.objects.filter(endpoint=endpoint_id)
+    busy = of_endpoint.filter(state=Delivery.State.PENDING, lease_expires_at__gt=now).count() if room else 0
+    if busy >= room:
+        return None
+    delivery = (
+        of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at").first()
+    )
+    return take_in_hand(delivery, now=now) if delivery else None
+
+
+def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
+    """Lease it. Whoever ends it meanwhile leaves nothing to lease; then it is sent once more than needed."""
+    if delivery.tries > len(delays(delivery.channel)):
+        give_up(delivery, Failed(detail="whoever sent it died each time, or lost the database"), now=now)
+        return None
+    delivery.fence += 1
+    Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING).update(
+        fence=delivery.fence, tries=F("tries") + 1, lease_expires_at=now + LEASE, revive_at=now + LEASE
+    )
+    delivery.tries += 1
+    return Claim(delivery=delivery, number=delivery.fence)
+
+
+def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> None:
+    """`settle`, waiting for a database that is away as long as the lease lasts: what was sent is not sent again."""
+    for pause in OUTAGE_PAUSES:
+        close_old_connections()
+        try:
+            settle(claim, result, latency=latency, now=timezone.now())
+        except (OperationalError, InterfaceError):
+            log.warning("delivery_waits_for_the_database", delivery=str(claim.delivery.pk))
+            connection.close()
+            time.sleep(pause)
+        else:
+            return
+    settle(claim, result, latency=latency, now=timezone.now())
+
+
+@transaction.atomic(durable=True)
+def settle(claim: Claim, result: Result, *, latency: timedelta, now: datetime) -> None:
+    """Record what came of an attempt, and what follows. Endpoint before delivery, as everybody locks them."""
+    delivery = claim.delivery
+    if delivery.endpoint_id:
+        endpoint_health.note(delivery, result, now=now)
+    record(claim, result, latency=latency)
+    match result:
+        case Delivered():
+            succeed(delivery, result, now=now)
+        case Failed():
+            fail(claim, result, now=now)
+
+
+def record(claim: Claim, result: Result, *, latency: timedelta) -> None:
+    """The attempt as people will see it."""
+    attempt = DeliveryAttempt(
+        delivery_id=claim.delivery.pk,
+        number=claim.number,
+        outcome="delivered" if isinstance(result, Delivered) else "failed",
+        status_code=result.status_code,
+        detail=getattr(result, "detail", "")[:500],
+        excerpt=result.excerpt,
+        latency_ms=min(int(latency / timedelta(milliseconds=1)), 2**31 - 1),
+    )
+    DeliveryAttempt.objects.bulk_create([attempt], ignore_conflicts=True)
+
+
+def succeed(delivery: Delivery, result: Delivered, *, now: datetime) -> None:
+    """It has been taken, and that is so whatever was thought of it meanwhile."""
+    undelivered = Delivery.objects.filter(pk=delivery.pk).exclude(state=Delivery.State.DELIVERED)
+    undelivered.update(**ended(Delivery.State.DELIVERED, now=now), reference=result.reference[:255], note="")
+
+
+def fail(claim: Claim, failure: Failed, *, now: datetime) -> None:
+    """Try again later, or give it up; if nobody else has taken it in hand since."""
+    delivery = claim.delivery
+    ours = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING, fence=claim.number)
+    delay = next_delay(delivery.channel, delivery.tries, failure)
+    if failure.gone:
+        ours.update(**ended(Delivery.State.CANCELED, now=now), note=failure.detail[:500])
+    elif delay is not None:
+        try_later(ours, delivery, at=now + delay, note=failure.detail, now=now)
+    elif ours.exists():
+        give_up(delivery, failure, now=now)
+
+
+def try_later(ours: Any, delivery: Delivery, *, at: datetime, note: str, now: datetime) -> None:
+    """Let it wait for its next attempt."""
+    near = at - now <= OUTBOX_HORIZON
+    backstop = timedelta(seconds=settings.REVIVE_AFTER if near else 0)
+    waiting = {"lease_expires_at": None, "next_attempt_at": at, "revive_at": at + backstop, "note": note[:500]}
+    if ours.update(**waiting) and near:
+        message = {"ids": [str(delivery.pk)]}
+        outbox.stage(topic_of(delivery.channel), message, request_id=delivery.request_id, available_at=at)
+
+
+def give_up(delivery: Delivery, failure: Failed, *, now: datetime) -> None:
+    """End it, and keep its message for a replay."""
+    pending = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING)
+    if not pending.update(**ended(Delivery.State.FAILED, now=now), note=failure.detail[:500]):
+        return
+    queue, actor = settings.MESSAGE_ROUTES[topic_of(delivery.channel)]
+    dead_letters.record(
+        queue=queue,
+        actor=actor,
+        payload={"ids": [str(delivery.pk)]},
+        cause="delivery_refused" if failure.final else "delivery_exhausted",
+        detail=failure.detail,
+        attempts=delivery.tries,
+        subject=f"delivery:{delivery.pk}",
+        request_id=delivery.request_id,
+        first_failed_at=delivery.created_at,
+        now=now,
+    )
+
+
+def ended(state: Delivery.State, *, now: datetime) -> dict[str, Any]:
+    """What a delivery has that is over."""
+    nothing = dict.fromkeys(("next_attempt_at", "lease_expires_at", "revive_at"))
+    return {"state": state, "finished_at": now, **nothing}
+
+
+def endpoints_behind(delivery_ids: Sequence[UUID]) -> list[UUID]:
+    """The endpoints that these deliveries are for."""
+    pending = Delivery.objects.filter(pk__in=delivery_ids, state=Delivery.State.PENDING)
+    return list(pending.order_by().values_list("endpoint", flat=True).distinct())

@@ -1,0 +1,74 @@
+"""Deliveries by mail and SMS: claim, send, settle."""
+
+import time
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
+
+from messaging.failpoints import failpoint
+from notifications import attempts, mail, sms, texts
+from notifications.attempts import Claim
+from notifications.models import Channel, Delivery
+from notifications.notices import Notice
+from notifications.outcomes import Failed, Result, defect
+from payments.reads import happenings
+
+log = structlog.get_logger(__name__)
+
+
+def deliver(delivery_id: UUID, *, now: datetime | None = None) -> bool:
+    """Make one attempt at a delivery, if one is due; whether there was one."""
+    claim = attempts.claim(delivery_id, now=now or timezone.now())
+    if claim is None:
+        return False
+    failpoint("delivery.claimed")
+    started = time.monotonic()
+    try:
+        result = send(claim)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.exception("message_not_sent", delivery=str(delivery_id))
+        result = defect(error)
+    failpoint("delivery.sent")
+    attempts.settle_patiently(claim, result, latency=timedelta(seconds=time.monotonic() - started))
+    return True
+
+
+def send(claim: Claim) -> Result:
+    """Put it into words and send it by its channel. No transaction is open."""
+    delivery = claim.delivery
+    notice = notice_of(delivery)
+    if delivery.channel == Channel.EMAIL:
+        return mail.send(notice, to=delivery.recipient) if settings.EMAIL_ON else Failed(detail="mail is switched off")
+    backend = sms.configured()
+    if backend is None:
+        return Failed(detail="SMS are switched off")
+    return backend.send(to=delivery.recipient, text=texts.text_of(notice))
+
+
+def notice_of(delivery: Delivery) -> Notice:
+    """What the delivery tells of."""
+    return Notice(
+        event_id=delivery.event_id,
+        type=delivery.event_type,
+        occurred_at=delivery.occurred_at,
+        mode=delivery.mode,
+        audience=delivery.audience,
+        language=delivery.language or delivery.merchant.language,
+        merchant=delivery.merchant.name,
+        reply_to=delivery.merchant.contact_email,
+        data=data_of(delivery),
+    )
+
+
+def data_of(delivery: Delivery) -> dict[str, object]:
+    """The payment as it was right after the event, or what else is told."""
+    if delivery.data is not None:
+        return dict(delivery.data)
+    (happening,) = happenings([delivery.event_id])
+    return {**happening.snapshot, "version": happening.version}

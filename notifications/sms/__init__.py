@@ -1,0 +1,1 @@
+"""SMS: who carries them, behind one small interface."""

@@ -1,0 +1,153 @@
+"""Deliveries by webhook: claim, call, settle; hundreds at a time, without a thread for each.
+
+The actor claims and hands the call to an event loop; whoever settles a call takes what waits next for its endpoint.
+So an endpoint's deliveries go out in their order and by its own pace, and one that hangs holds no thread. RabbitMQ's
+message is acknowledged once the claim is in the database: if the process dies, its leases end and the rescue goes on.
+"""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connections
+from django.utils import timezone
+from dramatiq import Broker, Middleware, Worker
+
+from messaging.failpoints import failpoint
+from notifications import attempts, endpoints
+from notifications.attempts import Claim
+from notifications.messages import data_of
+from notifications.outcomes import Result, defect
+from notifications.webhooks.caller import Caller, shared_caller
+from notifications.webhooks.documents import document_of
+from notifications.webhooks.signing import headers_of
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that one call may take, from name resolution to the last byte of the answer.
+DEADLINE: Final = 15.0
+#: Threads that record what came of calls; each holds a database connection.
+SETTLERS: Final = 4
+
+
+class Dispatch:
+    """The calls that are under way in this process."""
+
+    def __init__(self, caller: Caller, *, most: int) -> None:
+        self._caller = caller
+        self._most = most
+        self._slots = threading.BoundedSemaphore(most)
+        self._settlers = ThreadPoolExecutor(SETTLERS, thread_name_prefix="webhook-settler")
+        self._stopping = False
+
+    def work_off(self, endpoint_id: UUID) -> None:
+        """Begin all calls that are due and that the endpoint has room for. Waits while too many are under way."""
+        while not self._stopping:
+            self._slots.acquire()
+            if not self._begin_next(endpoint_id):
+                return
+
+    def drain(self, timeout: float) -> bool:
+        """Begin no more, and wait for the calls under way; False if some are left after so many seconds."""
+        self._stopping = True
+        ends_at = time.monotonic() + timeout
+        return all(self._slots.acquire(timeout=max(0.0, ends_at - time.monotonic())) for _ in range(self._most))
+
+    def close(self) -> None:
+        """End the threads, with their database connections."""
+        together = threading.Barrier(SETTLERS)
+
+        def close(_number: int) -> None:
+            together.wait()  # so that each thread does it once
+            connections.close_all()
+
+        list(self._settlers.map(close, range(SETTLERS)))
+        self._settlers.shutdown()
+
+    def _begin_next(self, endpoint_id: UUID | None) -> bool:
+        """With a slot in hand: begin one call, or give the slot back."""
+        begun = False
+        try:
+            claim = (
+                None
+                if self._stopping or endpoint_id is None
+                else attempts.claim_for_endpoint(endpoint_id, now=timezone.now())
+            )
+            if claim is not None:
+                self._begin(claim)
+                begun = True
+        finally:
+            if not begun:
+                self._slots.release()
+        return begun
+
+    def _begin(self, claim: Claim) -> None:
+        failpoint("delivery.claimed")
+        started = time.monotonic()
+
+        def answered(call: Future[Result]) -> None:
+            latency = timedelta(seconds=time.monotonic() - started)
+            self._settlers.submit(self._settle, claim, call.result(), latency)
+
+        self._call(claim).add_done_callback(answered)
+
+    def _call(self, claim: Claim) -> Future[Result]:
+        """The call under way; or what a defect of ours, such as a secret that cannot be read, comes to."""
+        try:
+            url, headers, body = prepare(claim, now=timezone.now())
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            log.exception("webhook_not_sent", delivery=str(claim.delivery.pk))
+            failed: Future[Result] = Future()
+            failed.set_result(defect(error))
+            return failed
+        return self._caller.submit(url, headers=headers, body=body, deadline=DEADLINE)
+
+    def _settle(self, claim: Claim, result: Result, latency: timedelta) -> None:
+        """Record the answer, and begin what waits next with the same slot."""
+        settled = False
+        try:
+            failpoint("delivery.sent")
+            attempts.settle_patiently(claim, result, latency=latency)
+            settled = True
+        except Exception:  # the lease ends, and the rescue has it sent again
+            log.exception("webhook_not_settled", delivery=str(claim.delivery.pk))
+        if not settled:
+            self._slots.release()
+            return
+        try:
+            self._begin_next(claim.delivery.endpoint_id)
+        except Exception:
+            log.exception("webhook_not_begun", endpoint=str(claim.delivery.endpoint_id))
+
+
+def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]:
+    """Where a delivery goes, and what is sent: the same body at every attempt, signed anew."""
+    delivery = claim.delivery
+    assert delivery.endpoint
+    body = document_of(type=delivery.event_type, occurred_at=delivery.occurred_at, data=data_of(delivery))
+    secrets = endpoints.secrets_of(delivery.endpoint, now=now)
+    headers = headers_of(event_id=str(delivery.event_id), body=body, secrets=secrets, now=now)
+    return delivery.recipient, headers, body
+
+
+@cache
+def shared_dispatch() -> Dispatch:
+    """This process's calls."""
+    return Dispatch(shared_caller(), most=settings.WEBHOOKS_IN_FLIGHT)
+
+
+class Drain(Middleware):
+    """Lets a stopping worker finish its calls: what is cut off would be sent again."""
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Wait as long as a call may take."""
+        if shared_dispatch.cache_info().currsize:
+            shared_dispatch().drain(DEADLINE)
