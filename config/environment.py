@@ -78,7 +78,7 @@ class Environment:
     email_host_user: str
     email_host_password: str
     email_security: str
-    anymail: dict[str, Any]
+    anymail: Any  # a JSON object; `email_faults` sees to it
     sms_backend: str
     sms_folder: str
     twilio_account_sid: str
@@ -98,6 +98,7 @@ def read_environment() -> Environment:
     is_production = production != "development"
     # In production these have no default: without them the process does not start.
     secret_default: Any = {} if is_production else {"default": DEVELOPMENT_SECRET}
+    keys_default: Any = {} if is_production else {"default": [DEVELOPMENT_SECRET]}
     host_default: Any = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
     values = Environment(
         production=is_production,
@@ -129,7 +130,7 @@ def read_environment() -> Environment:
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
         web_threads=env.int("WEB_THREADS", 4, validate=validate.Range(min=1, max=128)),
-        encryption_keys=env.list("ENCRYPTION_KEYS", **({} if is_production else {"default": [DEVELOPMENT_SECRET]})),
+        encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),
         webhook_private_targets=env.bool("WEBHOOK_PRIVATE_TARGETS", not is_production),
         deliveries_kept_for=env.float(
             "DELIVERIES_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=604_800, max=3_153_600_000)

@@ -10,6 +10,7 @@ from babel.messages.pofile import read_po
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.utils.translation import to_locale
 
 MEND: Final = "Compile it: `pybabel compile -d locale -D django` (the Makefile and the image do)."
 
@@ -34,7 +35,7 @@ def fault_of(language: str) -> str:
 
 def folder_of(language: str) -> Path:
     """Where gettext looks for a language's catalogue."""
-    return Path(settings.LOCALE_PATHS[0]) / language.replace("-", "_") / "LC_MESSAGES"
+    return Path(settings.LOCALE_PATHS[0]) / to_locale(language) / "LC_MESSAGES"
 
 
 def contents(file: Path) -> dict[Any, Any]:

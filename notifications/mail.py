@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
+from django.utils.encoding import punycode
 
 from notifications.legible import legible
 from notifications.letters import NAME, write
@@ -67,8 +68,9 @@ def sender_of(notice: Notice) -> str:
 
 
 def own_address() -> str:
-    """The address in DEFAULT_FROM_EMAIL, which may have a name before it."""
-    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+    """The address in DEFAULT_FROM_EMAIL, which may have a name before it and letters beyond ASCII in its domain."""
+    user, _, domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")
+    return f"{user}@{punycode(domain)}"
 
 
 def message_id(notice: Notice, to: str) -> str:

@@ -1,13 +1,16 @@
 """A process with a wrong environment does not start, and says everything that is wrong at once."""
 
 import base64
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import DEVELOPMENT_SECRET, Environment, read_environment
 
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = {
     "SECRET_KEY": "one-long-secret-for-sessions-and-signed-links-0123456789",
     "JWT_SIGNING_KEY": "another-long-secret-for-the-tokens-of-people-0123456789",
@@ -168,6 +171,16 @@ def test_a_secret_of_webhooks_that_anybody_could_guess_is_refused(faults, secret
         "whsec_"
         in faults(ENVIRONMENT="production", **PRODUCTION, SANDBOX_WEBHOOK_SECRET=secret)["SANDBOX_WEBHOOK_SECRET"]
     )
+
+
+NAMES = {"production": "ENVIRONMENT", "sandbox_webhook_secrets": "SANDBOX_WEBHOOK_SECRET"}
+VARIABLES = [NAMES.get(field.name, field.name.upper()) for field in fields(Environment)]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_no_variable_is_unknown_to_people_or_kept_from_containers(name):
+    assert re.search(rf"^#?{name}=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert re.search(rf"^ +{name}:", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
 
 
 # --- Notifications

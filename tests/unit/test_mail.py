@@ -175,6 +175,13 @@ def test_every_attempt_has_the_same_message_id_and_another_recipient_another(set
     assert "pat" not in first["Message-ID"]
 
 
+def test_a_domain_with_umlauts_makes_no_header_that_nobody_can_read(settings):
+    settings.DEFAULT_FROM_EMAIL = "pay@bücher.example"
+    message = sent(notice())
+    assert message["From"] == "Shop <pay@xn--bcher-kva.example>"
+    assert message["Message-ID"].endswith("@xn--bcher-kva.example>")
+
+
 def test_an_absence_note_is_not_asked_for():
     assert sent(notice())["Auto-Submitted"] == "auto-generated"
 
