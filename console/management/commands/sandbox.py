@@ -2,7 +2,7 @@
 
 import json
 import threading
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -43,6 +43,8 @@ class Command(BaseCommand):
         listen.add_argument("--fail", type=int, default=0, metavar="N", help="answer the first N with an error")
         listen.add_argument("--status", type=int, default=500, help="that error; default: %(default)s")
         listen.add_argument("--secret", default="", metavar="whsec_…", help="only verify with this; register nothing")
+        # Django's own option is one of `sandbox`, and people write it at the end; there, no default undoes it.
+        listen.add_argument("-v", "--verbosity", type=int, default=SUPPRESS, help="2 prints the JSON as well")
         make = commands.add_parser("trigger", help="make a test payment whose story has this event")
         make.add_argument("type", help=f"one of {', '.join([*METHODS, *ALIASES])}")
         make.add_argument("--merchant", default="demo", help="slug; default: %(default)s")
