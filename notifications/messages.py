@@ -1,7 +1,7 @@
 """Deliveries by mail and SMS: claim, send, settle."""
 
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -10,21 +10,22 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from messaging.failpoints import failpoint
-from notifications import attempts, mail, sms, texts
+from notifications import attempts, mail, texts
 from notifications.attempts import Claim
 from notifications.models import Channel, Delivery
 from notifications.notices import Notice
 from notifications.outcomes import Failed, Result, defect
+from notifications.sms.base import configured
 from payments.reads import happenings
 
 log = structlog.get_logger(__name__)
 
 
-def deliver(delivery_id: UUID, *, now: datetime | None = None) -> bool:
-    """Make one attempt at a delivery, if one is due; whether there was one."""
-    claim = attempts.claim(delivery_id, now=now or timezone.now())
+def deliver(delivery_id: UUID) -> None:
+    """Make one attempt at a delivery, if one is due."""
+    claim = attempts.claim(delivery_id, now=timezone.now())
     if claim is None:
-        return False
+        return
     failpoint("delivery.claimed")
     started = time.monotonic()
     try:
@@ -36,7 +37,6 @@ def deliver(delivery_id: UUID, *, now: datetime | None = None) -> bool:
         result = defect(error)
     failpoint("delivery.sent")
     attempts.settle_patiently(claim, result, latency=timedelta(seconds=time.monotonic() - started))
-    return True
 
 
 def send(claim: Claim) -> Result:
@@ -45,7 +45,7 @@ def send(claim: Claim) -> Result:
     notice = notice_of(delivery)
     if delivery.channel == Channel.EMAIL:
         return mail.send(notice, to=delivery.recipient) if settings.EMAIL_ON else Failed(detail="mail is switched off")
-    backend = sms.configured()
+    backend = configured()
     if backend is None:
         return Failed(detail="SMS are switched off")
     return backend.send(to=delivery.recipient, text=texts.text_of(notice))

@@ -1,4 +1,4 @@
-"""How an endpoint does: its merchant is warned once, it is disabled when nobody is there, and has room by its health."""
+"""How an endpoint does: its merchant is warned once, it is disabled when nobody is there, it has room by its health."""
 
 from datetime import timedelta
 
