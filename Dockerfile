@@ -34,11 +34,13 @@ COPY --from=builder /venv /venv
 WORKDIR /app
 # .dockerignore lets in what the processes need and nothing else. It stays root's: a process cannot change its code.
 COPY . .
+RUN pybabel --quiet compile --directory locale --domain django
 # The settings insist on their variables. These values live for this one step and reach no server; ENVIRONMENT is
 # the real one, because only the production settings write compressed files with a hash in their names.
 RUN ENVIRONMENT=production \
     SECRET_KEY=only-for-collecting-static-files-at-build-time \
     JWT_SIGNING_KEY=only-for-collecting-static-files-and-nothing-else \
+    ENCRYPTION_KEYS=only-for-collecting-static-files-and-never-for-encrypting \
     ALLOWED_HOSTS=build.invalid \
     DATABASE_URL=postgres://build@build.invalid/build \
     RABBITMQ_URL=amqp://build.invalid \

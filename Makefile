@@ -3,9 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CATALOGUES := $(patsubst %.po,%.mo,$(wildcard locale/*/LC_MESSAGES/django.po))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # the environment first: what follows needs its programs
 .PHONY: help install run test chaos soak check check-deploy fmt hooks lock schema up logs down clean
 
 help: ## Show this list
@@ -13,20 +15,20 @@ help: ## Show this list
 
 install: $(VENV)/dev.installed ## Install everything for working on the project into .venv
 
-run: $(VENV)/run.installed ## Run the whole system on this machine (PORT=8000 DATA_DIR=.data; Ctrl-C stops it)
+run: $(VENV)/run.installed $(CATALOGUES) ## Run the whole system on this machine (PORT=8000 DATA_DIR=.data; Ctrl-C stops it)
 	@exec $(BIN)/python -m deploy.local
 
-test: $(VENV)/dev.installed ## Run all tests against real PostgreSQL and RabbitMQ (ARGS="-k name" narrows them)
+test: $(VENV)/dev.installed $(CATALOGUES) ## Run all tests against real PostgreSQL and RabbitMQ (ARGS="-k name" narrows them)
 	@exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-chaos: $(VENV)/dev.installed ## All crash tests, then each guard taken away once (CHAOS_ROUNDS=10 CHAOS_SEED=n)
+chaos: $(VENV)/dev.installed $(CATALOGUES) ## All crash tests, then each guard taken away once (CHAOS_ROUNDS=10 CHAOS_SEED=n)
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-10} exec $(BIN)/python -m deploy.local.testbed sh -c \
 		'$(BIN)/python -m pytest -n 2 --dist loadfile tests/chaos $(ARGS) && exec $(BIN)/python -m tests.chaos.guards'
 
-soak: $(VENV)/dev.installed ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
+soak: $(VENV)/dev.installed $(CATALOGUES) ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: $(VENV)/dev.installed ## Run all linters, type checks, contracts and Django's own checks
+check: $(VENV)/dev.installed $(CATALOGUES) ## Run all linters, type checks, contracts and Django's own checks
 	@exec $(BIN)/python -m deploy.checks code
 
 check-deploy: $(VENV)/dev.installed ## Validate the Dockerfile, compose file, workflows and scripts (offline)
@@ -45,7 +47,7 @@ lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt
 			--no-emit-index-url --no-emit-find-links $$name.in --output-file $$name.txt || exit 1; \
 	done
 
-schema: $(VENV)/dev.installed ## Write openapi.yaml anew
+schema: $(VENV)/dev.installed $(CATALOGUES) ## Write openapi.yaml anew
 	@$(BIN)/python -m deploy.checks schema
 
 up: ## Start the production shape with Docker Compose
@@ -65,6 +67,9 @@ $(VENV)/bin/python:
 		{ echo "Python 3.11 or newer is needed; name it with PYTHON=python3.12 make …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "Python's venv module is needed (Debian/Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+
+%.mo: %.po
+	@$(BIN)/pybabel --quiet compile --input-file $< --output-file $@
 
 # The stamps say what was installed last; a changed requirements file installs anew.
 $(VENV)/run.installed: $(VENV)/bin/python requirements-local.txt

@@ -7,9 +7,12 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parseaddr
+from importlib.util import find_spec
 from typing import Any, Final
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 from environs import Env, EnvValidationError, validate
 
 #: Development secrets, good enough for a laptop and refused in production.
@@ -19,8 +22,16 @@ DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is
 SLUG: Final = re.compile(r"[-a-zA-Z0-9_]{0,50}\Z")
 
 #: How mail goes out: not at all, by one of Django's own backends, or by one of django-anymail's.
-EMAIL: Final = re.compile(r"(off|console|file|smtp|anymail\.backends\.[a-z_.]+\.EmailBackend)\Z")
+EMAIL: Final = validate.Regexp(
+    r"(off|console|file|smtp|anymail\.backends\.[a-z_]+\.EmailBackend)\Z",
+    error="must be off, console, file, smtp or one of django-anymail's, such as anymail.backends.mailgun.EmailBackend.",
+)
 SMS: Final = ["off", "console", "file", "twilio"]
+#: https://www.twilio.com/docs/glossary/what-is-a-sid
+ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}\Z")
+
+#: What travels between these and us leaves no machine.
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 #: HS256 wants a key as long as its hash, 256 bits (RFC 7518, section 3.2).
 SHORTEST_SECRET: Final = 32
@@ -67,7 +78,7 @@ class Environment:
     email_host_user: str
     email_host_password: str
     email_security: str
-    anymail: dict[str, Any]
+    anymail: Any  # a JSON object; `email_faults` sees to it
     sms_backend: str
     sms_folder: str
     twilio_account_sid: str
@@ -87,6 +98,7 @@ def read_environment() -> Environment:
     is_production = production != "development"
     # In production these have no default: without them the process does not start.
     secret_default: Any = {} if is_production else {"default": DEVELOPMENT_SECRET}
+    keys_default: Any = {} if is_production else {"default": [DEVELOPMENT_SECRET]}
     host_default: Any = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
     values = Environment(
         production=is_production,
@@ -118,12 +130,12 @@ def read_environment() -> Environment:
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
         web_threads=env.int("WEB_THREADS", 4, validate=validate.Range(min=1, max=128)),
-        encryption_keys=env.list("ENCRYPTION_KEYS", **({} if is_production else {"default": [DEVELOPMENT_SECRET]})),
+        encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),
         webhook_private_targets=env.bool("WEBHOOK_PRIVATE_TARGETS", not is_production),
         deliveries_kept_for=env.float(
             "DELIVERIES_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=604_800, max=3_153_600_000)
         ),
-        email_backend=env.str("EMAIL_BACKEND", "off" if is_production else "file", validate=validate.Regexp(EMAIL)),
+        email_backend=env.str("EMAIL_BACKEND", "off" if is_production else "file", validate=EMAIL),
         email_from=env.str("EMAIL_FROM", "payments@localhost"),
         email_folder=env.str("EMAIL_FOLDER", ".data/mail"),
         email_host=env.str("EMAIL_HOST", "localhost"),
@@ -131,7 +143,7 @@ def read_environment() -> Environment:
         email_host_user=env.str("EMAIL_HOST_USER", ""),
         email_host_password=env.str("EMAIL_HOST_PASSWORD", ""),
         email_security=env.str("EMAIL_SECURITY", "none", validate=validate.OneOf(["none", "starttls", "tls"])),
-        anymail=env.json("ANYMAIL", "{}"),
+        anymail=env.json("ANYMAIL", {}),
         sms_backend=env.str("SMS_BACKEND", "off" if is_production else "file", validate=validate.OneOf(SMS)),
         sms_folder=env.str("SMS_FOLDER", ".data/sms"),
         twilio_account_sid=env.str("TWILIO_ACCOUNT_SID", ""),
@@ -161,10 +173,50 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
         faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
     if values.encryption_keys == []:
         faults["ENCRYPTION_KEYS"] = ["is empty; `openssl rand -hex 32` makes a key."]
-    if values.sms_backend == "twilio":
-        needed = ("twilio_account_sid", "twilio_auth_token", "twilio_from")
-        faults |= {name.upper(): ["is needed for Twilio."] for name in needed if not getattr(values, name)}
-    return faults | production_faults(values) if values.production else faults
+    faults |= email_faults(values) | twilio_faults(values)
+    return faults | secret_faults(values) | production_faults(values) if values.production else faults
+
+
+def email_faults(values: Environment) -> dict[str, list[str]]:
+    """What keeps every mail from going out, or a password from staying secret."""
+    faults: dict[str, list[str]] = {}
+    if not isinstance(values.anymail, dict):
+        faults["ANYMAIL"] = ['must be a JSON object, such as {"MAILGUN_API_KEY": "…"}.']
+    backend = values.email_backend or "off"
+    if "." in backend and find_spec(backend.rpartition(".")[0]) is None:
+        faults["EMAIL_BACKEND"] = ["is none of django-anymail's; https://anymail.dev lists them."]
+    if backend != "off" and not is_sender(parseaddr(values.email_from or "")[1], production=values.production):
+        faults["EMAIL_FROM"] = ["must be an address that your mail server sends from, such as payments@example.com."]
+    if backend == "smtp" and sends_password_in_clear(values):
+        faults["EMAIL_SECURITY"] = ["must be starttls or tls: the password would travel in clear."]
+    return faults
+
+
+def is_sender(address: str, *, production: bool) -> bool:
+    """Whether mail could be sent from it. `localhost` will do on a developer's machine."""
+    try:
+        validate_email(address)
+    except ValidationError:
+        return False
+    return not (production and address.endswith("@localhost"))
+
+
+def sends_password_in_clear(values: Environment) -> bool:
+    """Whether anybody between here and the mail server could read the password."""
+    return bool(values.email_host_password) and values.email_security == "none" and values.email_host not in LOOPBACK
+
+
+def twilio_faults(values: Environment) -> dict[str, list[str]]:
+    """What Twilio would refuse every SMS for."""
+    if values.sms_backend != "twilio":
+        return {}
+    needed = ("twilio_account_sid", "twilio_auth_token", "twilio_from")
+    faults = {name.upper(): ["is needed for Twilio."] for name in needed if not getattr(values, name)}
+    if values.twilio_account_sid and not ACCOUNT_SID.match(values.twilio_account_sid):
+        faults["TWILIO_ACCOUNT_SID"] = ["is `AC` and 32 hexadecimal digits; Twilio's console shows it."]
+    if not (values.twilio_url or "").startswith("https://" if values.production else ("https://", "http://")):
+        faults["TWILIO_URL"] = ["must begin with https://: the credentials travel there."]
+    return faults
 
 
 def is_webhook_secret(text: str) -> bool:
@@ -176,8 +228,8 @@ def is_webhook_secret(text: str) -> bool:
         return False
 
 
-def production_faults(values: Environment) -> dict[str, list[str]]:
-    """What is good enough on a laptop and nowhere else."""
+def secret_faults(values: Environment) -> dict[str, list[str]]:
+    """Secrets that could be guessed, or that serve two purposes."""
     faults: dict[str, list[str]] = {}
     keys = [("ENCRYPTION_KEYS", key) for key in values.encryption_keys or []]
     for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key), *keys):
@@ -187,6 +239,12 @@ def production_faults(values: Environment) -> dict[str, list[str]]:
             faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
     if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
         faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
+    return faults
+
+
+def production_faults(values: Environment) -> dict[str, list[str]]:
+    """What is good enough on a laptop and nowhere else."""
+    faults: dict[str, list[str]] = {}
     if values.webhook_private_targets:
         faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
     if "*" in (values.allowed_hosts or []):

@@ -20,7 +20,7 @@ ASKED_FIRST: Final = "A replay asks the gateway first what became of the charge,
 SENDER: Final = "Tell its sender, who can send it anew once it is right; then discard this one."
 
 #: Cause -> words. Causes of RabbitMQ come from `messaging.collector`, those of payments from `payments.declines`,
-#: the others from messages that came from outside.
+#: those of deliveries from `notifications.attempts`, the others from messages that came from outside.
 WORDS: Final[dict[str, Words]] = {
     "retries_exhausted": Words(
         "The gateway took the payment at none of the attempts.",
@@ -69,6 +69,14 @@ WORDS: Final[dict[str, Words]] = {
     "no_live_gateway": Words(
         "A live payment was asked for, and no gateway for live payments is configured.",
         "Configure one and replay; or have the sender use test mode.",
+    ),
+    "delivery_exhausted": Words(
+        "Somebody was to be told of an event, and no attempt reached them.",
+        "See what the delivery's attempts met. Replay when the receiver is well again: it keeps its event id.",
+    ),
+    "delivery_refused": Words(
+        "Somebody was to be told of an event, and the receiver refused it for good.",
+        "Mend what the detail names (an address that does not exist, for one). Replay then, or discard.",
     ),
     "OperationalError": Words(
         "The database did not answer, or gave up waiting, however often we tried.",

@@ -15,10 +15,11 @@ from django.utils.safestring import SafeString
 from console.causes import next_for, words_for
 from console.list_filters import ActorFilter, AgeFilter, CauseFilter, ListFilters, QueueFilter, StateFilter, find
 from console.previews import MAY_RESOLVE, preview_page
-from console.reads import payment_of
+from console.reads import DELIVERY, PAYMENT
 from messaging import judgements, selections
 from messaging.judgements import Verdict
 from messaging.look_only import LookOnly
+from messaging.markup import badge, block, link
 from messaging.models import DeadLetter, Resolution
 
 PREVIEW: Final = "admin:messaging_deadletter_preview"
@@ -38,19 +39,13 @@ ONLY_IF_THERE: Final = {
     "resolved_at": "resolved_at",
     "request_id": "request_id",
 }
+#: Kind of subject -> the page of one.
+SUBJECT_PAGES: Final = {
+    PAYMENT: "admin:payments_payment_change",
+    DELIVERY: "admin:notifications_delivery_change",
+}
 #: Letters that an address can name; with more of them it would be too long for a proxy.
 MOST_NAMED: Final = 200
-
-
-def link(name: str, text: str, *arguments: Any) -> SafeString:
-    """A link to a page of the console."""
-    return format_html('<a href="{}">{}</a>', reverse(name, args=arguments), text)
-
-
-def block(text: str) -> SafeString:
-    """Text from elsewhere, as it is. What cannot be printed, or would turn the text's direction, is replaced."""
-    shown = "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
-    return format_html('<pre class="evidence" tabindex="0">{}</pre>', shown)
 
 
 @admin.register(DeadLetter)
@@ -60,7 +55,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
     list_display = ("cause", "concerns", "badge", "last_failed", "attempts", "place")
     list_filter = (StateFilter, QueueFilter, ActorFilter, CauseFilter, AgeFilter)
     search_fields = ("subject",)  # shows the box; `get_search_results` searches
-    search_help_text = "A whole id of a payment, message or request. Closed letters are searched as well."
+    search_help_text = "A whole id of a payment, delivery, message or request. Closed letters are searched as well."
     ordering = ("-id",)
     show_full_result_count = False
     list_per_page = 50
@@ -150,14 +145,15 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
     @admin.display(description="state", ordering="state")
     def badge(self, letter: DeadLetter) -> SafeString:
         """The state; its colour only repeats the word."""
-        return format_html('<span class="state state-{}">{}</span>', letter.state, letter.get_state_display())
+        return badge(letter.state, letter.get_state_display())
 
     @admin.display(description="concerns", ordering="subject")
     def concerns(self, letter: DeadLetter) -> str:
-        """The payment, with a link to it."""
-        if (payment := payment_of(letter)) is None:
+        """The payment or delivery, with a link to it."""
+        kind, _, id_ = letter.subject.partition(":")
+        if kind not in SUBJECT_PAGES or not id_:
             return letter.subject or "-"
-        return link("admin:payments_payment_change", f"payment …{payment[-12:]}", payment)
+        return link(SUBJECT_PAGES[kind], f"{kind} …{id_[-12:]}", id_)
 
     @admin.display(description="last failed", ordering="last_failed_at")
     def last_failed(self, letter: DeadLetter) -> str:

@@ -41,6 +41,7 @@ def health(_request: HttpRequest) -> JsonResponse:
     if parts["database"] == HEALTHY:
         relay = process("relay")
         parts["relay"] = relay
+        parts["subscribers"] = process("subscribers", command="relay")
         if settings.ENV.rabbitmq_url:
             parts["rabbitmq"] = rabbitmq()
             parts["worker"] = process("worker")

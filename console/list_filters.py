@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from console.reads import PAYMENT
+from console.reads import DELIVERY, PAYMENT
 from messaging.models import DeadLetter, DeathCount
 from messaging.selections import Selection
 
@@ -114,10 +114,10 @@ def since_of(age: str | None, *, now: datetime) -> datetime | None:
 
 
 def find(term: str) -> Q:
-    """What a search term may name, whole: a payment, a message, a request."""
+    """What a search term may name, whole: a payment, a delivery, a message, a request."""
     found = Q(subject=term) | Q(request_id=term)
-    if id_ := as_uuid(term.removeprefix(f"{PAYMENT}:")):
-        found |= Q(subject=f"{PAYMENT}:{id_}") | Q(message_id=id_)
+    if id_ := as_uuid(term.removeprefix(f"{PAYMENT}:").removeprefix(f"{DELIVERY}:")):
+        found |= Q(subject__in=[f"{PAYMENT}:{id_}", f"{DELIVERY}:{id_}"]) | Q(message_id=id_)
     return found
 
 

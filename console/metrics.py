@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-#: Name, help, query. Each query reads a partial index or a table that is nearly always empty.
+#: Name, help, query. Each query reads a partial index or a small table.
 GAUGES: Final = (
     ("payments_outbox_messages", "Messages waiting to be published.", "SELECT count(*) FROM messaging_outboxmessage"),
     (
@@ -50,6 +50,30 @@ GAUGES: Final = (
         "payments_dead_letters_open",
         "Dead letters nobody has decided on.",
         "SELECT count(*) FROM messaging_deadletter WHERE state = 'open'",
+    ),
+    (
+        "payments_deliveries_pending",
+        "Deliveries under way or waiting for their next attempt, by channel.",
+        # The index `delivery_revive` has what is pending, and nothing else.
+        "SELECT count(*), channel FROM notifications_delivery WHERE revive_at IS NOT NULL GROUP BY channel",
+    ),
+    (
+        "payments_deliveries_oldest_due_seconds",
+        "How long the delivery that has waited longest is overdue.",
+        """
+        SELECT coalesce(extract(epoch FROM now() - min(next_attempt_at)), 0)
+        FROM notifications_delivery WHERE revive_at IS NOT NULL AND next_attempt_at <= now()
+        """,
+    ),
+    (
+        "payments_webhook_endpoints",
+        "Webhook endpoints that fail, and that are disabled.",
+        """
+        SELECT count(endpoint.id), health FROM (VALUES ('failing'), ('disabled')) AS known (health)
+        LEFT JOIN notifications_webhookendpoint AS endpoint ON deleted_at IS NULL
+            AND CASE health WHEN 'disabled' THEN NOT enabled ELSE enabled AND failing_since IS NOT NULL END
+        GROUP BY health
+        """,
     ),
     (
         "payments_heartbeat_age_seconds",

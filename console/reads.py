@@ -16,6 +16,8 @@ from payments.reads import timestamp
 
 #: The kind of subject that is a payment.
 PAYMENT: Final = "payment"
+#: The kind that is a delivery.
+DELIVERY: Final = "delivery"
 
 
 def path_of(resolution: Resolution) -> str:

@@ -8,13 +8,13 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from console.previews import MAY_RESOLVE, in_words
 from messaging import resolutions
 from messaging.look_only import LookOnly
+from messaging.markup import badge
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 
@@ -57,8 +57,7 @@ class ResolutionAdmin(LookOnly, admin.ModelAdmin[Resolution]):
     @admin.display(description="state", ordering="state")
     def badge(self, resolution: Resolution) -> SafeString:
         """The state; its colour only repeats the word."""
-        state = resolution.state
-        return format_html('<span class="state state-{}">{}</span>', state, resolution.get_state_display())
+        return badge(resolution.state, resolution.get_state_display())
 
     @admin.display(description="letters")
     def progress(self, resolution: Resolution) -> str:

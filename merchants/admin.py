@@ -23,7 +23,7 @@ class MembershipInline(admin.TabularInline[Membership, Merchant]):
 class MerchantAdmin(admin.ModelAdmin[Merchant]):
     """Merchants and their members."""
 
-    list_display = ("name", "slug", "currency", "is_active", "created_at")
+    list_display = ("name", "slug", "currency", "language", "contact_email", "is_active", "created_at")
     search_fields = ("name", "slug")
     readonly_fields = ("id", "created_at")
     inlines: ClassVar = [MembershipInline]

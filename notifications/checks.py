@@ -10,6 +10,7 @@ from babel.messages.pofile import read_po
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.utils.translation import to_locale
 
 MEND: Final = "Compile it: `pybabel compile -d locale -D django` (the Makefile and the image do)."
 
@@ -22,7 +23,7 @@ def check_catalogues(app_configs: Sequence[AppConfig] | None = None, **kwargs: A
 
 
 def fault_of(language: str) -> str:
-    """What is wrong with a language's catalogue, or nothing. Contents are compared: a clone gives all files one time."""
+    """What is wrong with a language's catalogue, or nothing. Contents are compared: a clone's files have one time."""
     compiled = folder_of(language) / "django.mo"
     source = compiled.with_suffix(".po")
     if not compiled.is_file():
@@ -34,7 +35,7 @@ def fault_of(language: str) -> str:
 
 def folder_of(language: str) -> Path:
     """Where gettext looks for a language's catalogue."""
-    return Path(settings.LOCALE_PATHS[0]) / language.replace("-", "_") / "LC_MESSAGES"
+    return Path(settings.LOCALE_PATHS[0]) / to_locale(language) / "LC_MESSAGES"
 
 
 def contents(file: Path) -> dict[Any, Any]:

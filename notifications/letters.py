@@ -1,5 +1,6 @@
 """What a mail says: the words of each event from `templates/notifications/mail/words`, laid out as text and as HTML."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from django.utils.translation import gettext, override, to_locale
 from django.utils.translation import gettext_lazy as _
 
 from notifications.amounts import told_amount
-from notifications.legible import legible
+from notifications.legible import legible, shorten
 from notifications.notices import Notice, OwnType
 
 #: Characters: of a name or an order id inside a sentence, of a value in the list below, of a URL, and of a subject.
@@ -22,6 +23,8 @@ NAME: Final = 60
 VALUE: Final = 120
 URL: Final = 300
 SUBJECT: Final = 180
+#: What a template breaks its lines with; spaces inside an amount are of another kind, and stay.
+SPACES: Final = re.compile("[ \\t\\r\\n]+")
 
 STATUSES: Final[dict[str, Promise]] = {
     "pending": _("pending"),
@@ -58,7 +61,7 @@ def write(notice: Notice) -> Letter:
             "replies": bool(notice.reply_to),
         }
         return Letter(
-            subject=legible(f"[TEST] {heading}" if context["is_test"] else heading, SUBJECT),
+            subject=shorten(f"[TEST] {heading}" if context["is_test"] else heading, SUBJECT),
             text=render("letter.txt", context, autoescape=False).strip() + "\n",
             html=render("letter.html", context, autoescape=True),
         )
@@ -68,7 +71,7 @@ def words_of(notice: Notice) -> list[str]:
     """The paragraphs of an event's template; the first is the subject, and the heading."""
     name = f"words/{notice.audience}/{notice.type}.txt"
     rendered = render(name, values_of(notice), autoescape=False)
-    return [paragraph for part in rendered.split("\n\n") if (paragraph := " ".join(part.split()))]
+    return [paragraph for part in rendered.split("\n\n") if (paragraph := SPACES.sub(" ", part).strip(" \n"))]
 
 
 def render(name: str, context: Mapping[str, Any], *, autoescape: bool) -> str:

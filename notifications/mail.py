@@ -2,6 +2,8 @@
 
 import hashlib
 import smtplib
+from contextlib import suppress
+from dataclasses import replace
 from email.headerregistry import Address
 from email.utils import parseaddr
 from typing import Any, Final
@@ -11,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
+from django.utils.encoding import punycode
 
 from notifications.legible import legible
 from notifications.letters import NAME, write
@@ -25,10 +28,12 @@ def send(notice: Notice, *, to: str) -> Result:
     """Tell one recipient. Not repeated here; the message has the same `Message-ID` at every attempt."""
     if not is_address(to):
         return Failed(detail="This is not a mail address.", final=True)
-    message = compose(notice, to=to)
+    reply_to = notice.reply_to if is_address(notice.reply_to) else ""
+    message = compose(replace(notice, reply_to=reply_to), to=to)
     try:
         message.send()
     except TROUBLE as error:
+        hang_up(message)
         return failure(error)
     return Delivered(reference=reference_of(message))
 
@@ -43,11 +48,18 @@ def compose(notice: Notice, *, to: str) -> EmailMultiAlternatives:
         body=letter.text,
         from_email=sender_of(notice),
         to=[to],
-        reply_to=[notice.reply_to] if is_address(notice.reply_to) else None,
+        reply_to=[notice.reply_to] if notice.reply_to else None,
         headers={"Message-ID": message_id(notice, to), "Auto-Submitted": "auto-generated"},  # RFC 3834: no absence note
     )
     message.attach_alternative(letter.html, "text/html")
     return message
+
+
+def hang_up(message: EmailMultiAlternatives) -> None:
+    """Close what a failed attempt may have left open; Django closes only what went well."""
+    with suppress(*TROUBLE):
+        if message.connection:
+            message.connection.close()
 
 
 def sender_of(notice: Notice) -> str:
@@ -56,8 +68,9 @@ def sender_of(notice: Notice) -> str:
 
 
 def own_address() -> str:
-    """The address in DEFAULT_FROM_EMAIL, which may have a name before it."""
-    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+    """The address in DEFAULT_FROM_EMAIL, which may have a name before it and letters beyond ASCII in its domain."""
+    user, _, domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")
+    return f"{user}@{punycode(domain)}"
 
 
 def message_id(notice: Notice, to: str) -> str:

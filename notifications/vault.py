@@ -33,6 +33,15 @@ def unlock(token: str) -> str:
         raise Locked from None
 
 
+def relock(token: str) -> str:
+    """The same secret, encrypted with the newest key.
+
+    Raises:
+        Locked: none of our keys made it.
+    """
+    return lock(unlock(token))
+
+
 @cache
 def ring(keys: tuple[str, ...]) -> MultiFernet:
     """The keys, newest first. Any text makes one: its hash has the length that Fernet wants."""

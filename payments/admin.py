@@ -8,10 +8,11 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from messaging.look_only import LookOnly
+from messaging.markup import badge
 from messaging.models import DeadLetter
 from payments import breaker
 from payments.declines import ERRORS, support_for
@@ -152,7 +153,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     @admin.display(description="status", ordering="status")
     def state(self, payment: Payment) -> SafeString:
         """The status as a badge; its colour only repeats the word."""
-        return format_html('<span class="state state-{}">{}</span>', payment.status, payment.get_status_display())
+        return badge(payment.status, payment.get_status_display())
 
     @admin.display(description="amount", ordering="amount")
     def money(self, payment: Payment) -> str:

@@ -90,6 +90,8 @@ class System:
             "BREAKER_FAILURE_RATE": "1",
             "BREAKER_OPEN_FOR": "0.5",
             "SANDBOX_WEBHOOK_SECRET": self.webhook_secret,
+            "EMAIL_FOLDER": str(self.folder / "mail"),
+            "SMS_FOLDER": str(self.folder / "sms"),
             "DEMO_ADMIN_USER": "admin",
             "DEMO_ADMIN_PASSWORD": "not-used-in-tests",
             "DEMO_API_KEY": self.api_key,

@@ -5,7 +5,7 @@ from typing import Final
 
 from django.db import Error
 
-from console.doctor import environment, gateways, postgres, processes, rabbitmq
+from console.doctor import environment, gateways, notifications, postgres, processes, rabbitmq
 from console.doctor.finding import Finding, State, failed, first_line, warning
 
 #: What is looked at -> who looks.
@@ -21,9 +21,15 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
     "processes": processes.signs_of_life,
     "gateways": gateways.configured,
     "breakers": gateways.held_up,
+    "mail": notifications.mail,
+    "SMS": notifications.sms,
+    "secrets": notifications.secrets,
+    "webhook endpoints": notifications.endpoints,
 }
 #: Not asked when PostgreSQL cannot be used: one line about it is enough.
-ASK_POSTGRES: Final = frozenset({"durability", "migrations", "triggers", "clock", "processes", "breakers"})
+ASK_POSTGRES: Final = frozenset(
+    {"durability", "migrations", "triggers", "clock", "processes", "breakers", "secrets", "webhook endpoints"}
+)
 
 
 def examine() -> Iterator[Finding]:

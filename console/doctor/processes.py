@@ -11,9 +11,14 @@ from messaging import heartbeats
 from messaging.models import Heartbeat
 
 #: Process -> the command that runs it. The web process has no heartbeat; its probes tell.
-COMMANDS: Final = {"relay": "manage.py relay", "worker": "manage.py worker", "collector": "manage.py relay"}
+COMMANDS: Final = {
+    "relay": "manage.py relay",
+    "subscribers": "manage.py relay",
+    "worker": "manage.py worker",
+    "collector": "manage.py relay",
+}
 #: Without RabbitMQ, the relay process is the workers as well, and there is nothing to collect.
-EMBEDDED: Final = {"relay": "manage.py relay"}
+EMBEDDED: Final = {"relay": "manage.py relay", "subscribers": "manage.py relay"}
 
 
 def signs_of_life() -> Iterator[Finding]:

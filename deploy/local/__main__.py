@@ -91,7 +91,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
         "database_url": servers.database_url,
         "rabbitmq_url": servers.rabbitmq_url,
     }
-    env = environment(info, secrets, servers)
+    env = environment(info, secrets, servers, data)
     logs = data / "logs"
     sandbox = [sys.executable, "-m", "sandbox", "--port", str(sandbox_port), "--data", str(data / "sandbox")]
     sandbox += ["--webhooks", f"{info['url']}/api/v1/gateways/sandbox/webhooks"]
@@ -127,7 +127,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
             publish(supervisor, info, data)
 
 
-def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers) -> dict[str, str]:
+def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers, data: Path) -> dict[str, str]:
     """The variables of our own processes."""
     return {
         "ENVIRONMENT": "development",
@@ -135,11 +135,14 @@ def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers) -
         "PYTHONPATH": str(ROOT),
         "SECRET_KEY": secrets.secret_key,
         "JWT_SIGNING_KEY": secrets.jwt_signing_key,
+        "ENCRYPTION_KEYS": secrets.encryption_key,
         "DATABASE_URL": servers.database_url,
         "RABBITMQ_URL": servers.rabbitmq_url or "",
         "INTAKE_DEFAULT_MERCHANT": "demo",
         "SANDBOX_URL": info["sandbox_url"],
         "SANDBOX_WEBHOOK_SECRET": secrets.webhook_secret,
+        "EMAIL_FOLDER": str(data / "mail"),
+        "SMS_FOLDER": str(data / "sms"),
         "DEMO_ADMIN_USER": info["admin_user"],
         "DEMO_ADMIN_PASSWORD": secrets.admin_password,
         "DEMO_API_KEY": secrets.api_key,

@@ -22,6 +22,7 @@ class Secrets:
     admin_password: str
     api_key: str
     webhook_secret: str
+    encryption_key: str
 
 
 def keep_secrets(file: Path) -> Secrets:
@@ -32,6 +33,7 @@ def keep_secrets(file: Path) -> Secrets:
         admin_password=secrets.token_urlsafe(9),
         api_key=f"sk_test_{secrets.token_urlsafe(32)}",
         webhook_secret=f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        encryption_key=secrets.token_urlsafe(48),
     )
     try:
         kept = json.loads(file.read_text()) if file.exists() else {}
@@ -67,6 +69,8 @@ def table(demo: dict[str, Any], *, data: Path) -> str:
         ("Health", f"{demo['url']}/health"),
         ("Sandbox gateway", f"{demo['sandbox_url']}/journal"),
         ("RabbitMQ", demo["rabbitmq_url"] or "none: in-process broker"),
+        ("Mail", str(data / "mail")),
+        ("SMS", str(data / "sms")),
         ("Logs", str(data / "logs")),
         ("All of this", str(data / "demo.json")),
     ]

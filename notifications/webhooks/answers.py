@@ -12,7 +12,7 @@ from django.utils.http import parse_http_date_safe
 
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.webhooks.excerpts import excerpt
-from notifications.webhooks.pinned import HandshakeFailed
+from notifications.webhooks.pinned import HandshakeFailed, TooMuch
 
 #: The longest wait that a receiver can ask for (seconds).
 MAX_RETRY_AFTER: Final = 86_400.0
@@ -79,15 +79,22 @@ def retry_after(value: str, *, now: datetime) -> float | None:
 def error_in_words(error: Exception) -> str:
     """What went wrong on the way there or back, without any address."""
     match error:
-        case HandshakeFailed(reason=ssl.SSLCertVerificationError(verify_code=code)):
-            return CERTIFICATE_FAULTS.get(code, "its certificate is not valid")
-        case HandshakeFailed(reason=None):
-            return "it broke off the TLS handshake"
-        case HandshakeFailed():
-            return "its port does not speak TLS 1.2 or newer"
+        case HandshakeFailed(reason=reason):
+            return handshake_in_words(reason)
         case httpcore2.ConnectError() | httpcore2.ConnectTimeout():
             return "it could not be reached"
+        case TooMuch():
+            return "its answer does not end"
         case httpcore2.RemoteProtocolError() if not str(error).startswith("Server disconnected"):
             return "its answer is not HTTP/1.1, its head is too long, or its body is cut short"
         case _:
             return "it broke off before its whole answer"
+
+
+def handshake_in_words(reason: ssl.SSLError | None) -> str:
+    """Why there is no TLS connection."""
+    if reason is None:
+        return "it broke off the TLS handshake"
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return CERTIFICATE_FAULTS.get(reason.verify_code, "its certificate is not valid")
+    return "its port does not speak TLS 1.2 or newer"

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 #: Seconds for a call in all, from the name's resolution to the answer's last byte.
 DEADLINE: Final = 15.0
-#: Seconds to reach one address, TLS included, so that a dead one leaves time for the next.
+#: Seconds to reach one address, and as many for TLS: a dead one leaves time for the next.
 CONNECT_TIMEOUT: Final = 4.0
 #: A host may have many addresses; who cannot be reached at three is down.
 MAX_ADDRESSES: Final = 3
@@ -120,10 +120,14 @@ class Caller:
         return found[:MAX_ADDRESSES]
 
     async def _ask_dns(self, host: str, port: int) -> list[str]:
-        """What the system's resolver says, in its order."""
+        """What the system's resolver says, in its order.
+
+        The dot at the end keeps the machine's own search domains out; a developer may need them.
+        """
+        name = host if self._private else f"{host}."
         ask = asyncio.get_running_loop().run_in_executor
         try:
-            found = await ask(self._resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            found = await ask(self._resolvers, lambda: socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             raise Unresolved from error
         return list(dict.fromkeys(str(address[0]) for *_, address in found))

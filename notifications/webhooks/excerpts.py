@@ -12,11 +12,11 @@ from typing import Final
 from payments.fields import without_card_numbers
 
 MAX_CHARACTERS: Final = 1_000
-#: What is searched at most, in bytes: a hostile answer of this size costs milliseconds.
-MAX_SEARCHED: Final = 4_096
-#: No secret that is not yet known as one is longer: a mail address without its end is up to 64 + 1 + 63 characters
-#: (RFC 5321), a card number 37, a run of base64 31.
-DROPPED: Final = 160
+#: What is searched at most, in bytes: a hostile answer of this size costs some tens of milliseconds.
+MAX_SEARCHED: Final = 2_048
+#: No secret that is not yet known as one is longer: of credentials in a URL up to 203 characters are looked at, a mail
+#: address without its end has up to 64 + 1 + 63 (RFC 5321), a card number 37, a run of base64 31.
+DROPPED: Final = 256
 REDACTED: Final = "[redacted]"
 #: Media types whose content people can read.
 TEXTUAL: Final = re.compile(r"\s*(text/|application/(.{1,50}\+)?(json|xml)|application/x-www-form)", re.IGNORECASE)

@@ -19,6 +19,10 @@ MAX_READ: Final = 256 * 1024
 MAX_PIECE: Final = 8 * 1024
 
 
+class TooMuch(httpcore2.ReadError):
+    """What surrounds an answer does not end."""
+
+
 class HandshakeFailed(httpcore2.ConnectError):
     """No TLS connection; `reason` is OpenSSL's error, or None when the connection broke off."""
 
@@ -56,12 +60,12 @@ class Bounded(httpcore2.AsyncNetworkStream):
         self._stream, self._left = stream, MAX_READ
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the interface's
-        """The next piece. Raises ReadError when too much has been read."""
+        """The next piece. Raises TooMuch."""
         await asyncio.sleep(0)  # what TLS has decrypted already would come without a pause
         data = await self._stream.read(min(max_bytes, MAX_PIECE), timeout)
         self._left -= len(data)
         if self._left < 0:
-            raise httpcore2.ReadError("more than is read of any answer")
+            raise TooMuch
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the interface's

@@ -1,19 +1,23 @@
 """A process with a wrong environment does not start, and says everything that is wrong at once."""
 
 import base64
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import DEVELOPMENT_SECRET, Environment, read_environment
 
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = {
     "SECRET_KEY": "one-long-secret-for-sessions-and-signed-links-0123456789",
     "JWT_SIGNING_KEY": "another-long-secret-for-the-tokens-of-people-0123456789",
     "ALLOWED_HOSTS": "pay.example.com,pay.example.org",
     "DATABASE_URL": "postgres://user:secret@db.example.com/payments",
     "RABBITMQ_URL": "amqp://user:secret@mq.example.com/",
+    "ENCRYPTION_KEYS": "a-third-long-secret-for-what-the-database-keeps-0123456789",
 }
 
 
@@ -84,7 +88,7 @@ def test_all_malformed_variables_are_named_at_once(faults):
         WEB_THREADS="0",
     )
     assert named.keys() >= {
-        "SECRET_KEY", "JWT_SIGNING_KEY", "ALLOWED_HOSTS", "DATABASE_URL",
+        "SECRET_KEY", "JWT_SIGNING_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "ENCRYPTION_KEYS",
         "LOG_FORMAT", "LOG_LEVEL", "CHARGE_DEADLINE", "WORKER_THREADS", "WEB_THREADS",
     }  # fmt: skip
 
@@ -107,12 +111,12 @@ def test_a_missing_variable_does_not_hide_the_other_faults(faults):
     assert named.keys() == {"SECRET_KEY", "ALLOWED_HOSTS", "RABBITMQ_URL", "CHARGE_LEASE"}
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY"])
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY", "ENCRYPTION_KEYS"])
 def test_production_refuses_the_published_secret(faults, name):
     assert faults(**{**PRODUCTION, name: DEVELOPMENT_SECRET}).keys() == {name}
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY", "DATABASE_URL"])
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SIGNING_KEY", "DATABASE_URL", "ENCRYPTION_KEYS"])
 def test_production_refuses_a_variable_that_is_set_to_nothing(faults, name):
     """What `NAME=${NAME}` gives in a compose file when nobody has set it."""
     assert faults(**{**PRODUCTION, name: ""}).keys() == {name}
@@ -167,3 +171,121 @@ def test_a_secret_of_webhooks_that_anybody_could_guess_is_refused(faults, secret
         "whsec_"
         in faults(ENVIRONMENT="production", **PRODUCTION, SANDBOX_WEBHOOK_SECRET=secret)["SANDBOX_WEBHOOK_SECRET"]
     )
+
+
+NAMES = {"production": "ENVIRONMENT", "sandbox_webhook_secrets": "SANDBOX_WEBHOOK_SECRET"}
+VARIABLES = [NAMES.get(field.name, field.name.upper()) for field in fields(Environment)]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_no_variable_is_unknown_to_people_or_kept_from_containers(name):
+    assert re.search(rf"^#?{name}=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert re.search(rf"^ +{name}:", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+
+
+# --- Notifications
+
+LOCAL = {"ENVIRONMENT": "development", "DATABASE_URL": "postgres://localhost/payments"}
+TWILIO = {
+    "SMS_BACKEND": "twilio",
+    "TWILIO_ACCOUNT_SID": "AC" + "0f" * 16,
+    "TWILIO_AUTH_TOKEN": "token",
+    "TWILIO_FROM": "+15005550006",
+}
+SMTP = {"EMAIL_BACKEND": "smtp", "EMAIL_HOST": "mail.example.com", "EMAIL_FROM": "Shop <payments@example.com>"}
+
+
+def test_in_production_nobody_is_told_before_it_is_configured(read):
+    environment = read(**PRODUCTION)
+    assert (environment.email_backend, environment.sms_backend) == ("off", "off")
+    assert environment.webhook_private_targets is False
+
+
+def test_in_development_nothing_leaves_the_machine(read):
+    environment = read(**LOCAL)
+    assert (environment.email_backend, environment.sms_backend) == ("file", "file")
+    assert environment.anymail == {}
+
+
+def test_an_old_encryption_key_is_kept_behind_the_new_one(read):
+    keys = ["n" * 32, "o" * 32]
+    assert read(**{**PRODUCTION, "ENCRYPTION_KEYS": ",".join(keys)}).encryption_keys == keys
+
+
+@pytest.mark.parametrize("keys", ["short", f"{'n' * 32},", f"{'n' * 32},short"])
+def test_production_refuses_an_encryption_key_that_can_be_guessed(faults, keys):
+    assert faults(**{**PRODUCTION, "ENCRYPTION_KEYS": keys}).keys() == {"ENCRYPTION_KEYS"}
+
+
+def test_production_refuses_webhooks_into_its_own_network(faults):
+    assert faults(**PRODUCTION, WEBHOOK_PRIVATE_TARGETS="true").keys() == {"WEBHOOK_PRIVATE_TARGETS"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "604799", "1e12", "inf"])
+def test_deliveries_are_kept_for_as_long_as_they_may_be_asked_for(faults, seconds):
+    assert faults(**PRODUCTION, DELIVERIES_KEPT_FOR=seconds).keys() == {"DELIVERIES_KEPT_FOR"}
+
+
+@pytest.mark.parametrize(
+    "name", ["sendmail", "SMTP", "", "anymail.backends.nope.EmailBackend", "anymail.backends.mailgun", "os.system"]
+)
+def test_a_mail_backend_that_nobody_has_is_refused(faults, name):
+    assert "anymail" in faults(**LOCAL, EMAIL_BACKEND=name)["EMAIL_BACKEND"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7", '"text"', "null", "key=value"])
+def test_settings_of_a_mail_provider_that_are_no_object_are_refused(faults, text):
+    assert faults(**LOCAL, ANYMAIL=text).keys() == {"ANYMAIL"}
+
+
+def test_settings_of_a_mail_provider_are_read(read):
+    name = "anymail.backends.mailgun.EmailBackend"
+    environment = read(
+        **PRODUCTION, EMAIL_BACKEND=name, EMAIL_FROM="pay@example.com", ANYMAIL='{"MAILGUN_API_KEY": "k"}'
+    )
+    assert environment.anymail == {"MAILGUN_API_KEY": "k"}
+
+
+@pytest.mark.parametrize("sender", ["", "nonsense", "Shop", "a@b@c"])
+def test_mail_from_nobody_is_refused(faults, sender):
+    assert faults(**LOCAL, EMAIL_FROM=sender).keys() == {"EMAIL_FROM"}
+
+
+def test_production_refuses_mail_that_nobody_can_trace_back(faults, read):
+    assert faults(**PRODUCTION, EMAIL_BACKEND="smtp").keys() == {"EMAIL_FROM"}
+    assert read(**PRODUCTION, **SMTP).email_from == "Shop <payments@example.com>"
+
+
+def test_a_password_of_a_mail_server_never_travels_in_clear(faults, read):
+    assert faults(**PRODUCTION, **SMTP, EMAIL_HOST_PASSWORD="hunter2").keys() == {"EMAIL_SECURITY"}
+    assert read(**PRODUCTION, **SMTP, EMAIL_HOST_PASSWORD="hunter2", EMAIL_SECURITY="starttls")
+    assert read(**PRODUCTION, **{**SMTP, "EMAIL_HOST": "localhost"}, EMAIL_HOST_PASSWORD="hunter2")
+
+
+def test_twilio_without_an_account_is_refused(faults, read):
+    assert faults(**LOCAL, SMS_BACKEND="twilio").keys() == set(TWILIO) - {"SMS_BACKEND"}
+    assert faults(**LOCAL, **{**TWILIO, "TWILIO_ACCOUNT_SID": "AC12"}).keys() == {"TWILIO_ACCOUNT_SID"}
+    assert read(**LOCAL, **TWILIO).twilio_from == "+15005550006"
+
+
+def test_twilios_credentials_never_travel_in_clear(faults, read):
+    assert faults(**PRODUCTION, **TWILIO, TWILIO_URL="http://api.example.com").keys() == {"TWILIO_URL"}
+    assert read(**LOCAL, **TWILIO, TWILIO_URL="http://127.0.0.1:9000").twilio_url == "http://127.0.0.1:9000"
+
+
+def test_all_that_is_wrong_with_notifications_is_named_at_once(faults):
+    named = faults(
+        **{**LOCAL, "EMAIL_BACKEND": "sendmail", "EMAIL_PORT": "0", "EMAIL_SECURITY": "ssl", "ANYMAIL": "{"}
+        | {"SMS_BACKEND": "pigeon", "NOTIFICATION_THREADS": "0", "DELIVERIES_KEPT_FOR": "soon", "ENCRYPTION_KEYS": ""}
+    )
+    assert named.keys() == {
+        "EMAIL_BACKEND", "EMAIL_PORT", "EMAIL_SECURITY", "ANYMAIL",
+        "SMS_BACKEND", "NOTIFICATION_THREADS", "DELIVERIES_KEPT_FOR", "ENCRYPTION_KEYS",
+    }  # fmt: skip
+
+
+def test_a_refusal_of_notifications_shows_no_secret(read):
+    secrets = {"EMAIL_HOST_PASSWORD": "hunter2", "TWILIO_AUTH_TOKEN": "hunter2", "ANYMAIL": '{"KEY": "hunter2"'}
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**PRODUCTION, **SMTP, **{**TWILIO, **secrets})
+    assert "hunter2" not in str(refusal.value)

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from messaging import dead_letters
+from notifications import retention
 from payments import idempotency
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
@@ -25,11 +26,11 @@ def at_least_one(text: str) -> int:
 
 
 class Command(BaseCommand):
-    """Forgets idempotency keys past their 30 days, but for those of payments that are not final; and dead letters
-    that were resolved long ago, never open ones.
+    """Forgets idempotency keys past their 30 days, but for those of payments that are not final; dead letters that
+    were resolved long ago, never open ones; and deliveries that ended long ago, unless such a letter is about them.
     """
 
-    help = "Forget, in small batches, idempotency keys and resolved dead letters that have been kept long enough."
+    help = "Forget, in small batches, idempotency keys, resolved dead letters and deliveries kept long enough."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
@@ -45,6 +46,9 @@ class Command(BaseCommand):
         letters = prune_all(dead_letters.prune, before=now - kept_for, batch=batch)
         self.stdout.write(f"Idempotency keys forgotten: {keys}.")
         self.stdout.write(f"Dead letters forgotten: {letters}.")
+        kept_for = timedelta(seconds=settings.DELIVERIES_KEPT_FOR)
+        deliveries = prune_all(retention.prune, before=now - kept_for, batch=batch)
+        self.stdout.write(f"Deliveries forgotten: {deliveries}.")
 
 
 def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
