@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from django.db.models import QuerySet
 from django.http import Http404
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import CharField
 from rest_framework.generics import GenericAPIView
@@ -56,6 +56,15 @@ class ContactsView(GenericAPIView[Contact]):
         return self.get_paginated_response([represent_contact(contact) for contact in page or ()])
 
 
+USER_ID = OpenApiParameter(
+    "user_id",
+    location=OpenApiParameter.PATH,
+    description="The payer in your own system, percent-encoded: `a/b` is `a%2Fb`. If it ends in a slash, put the slash "
+    "of the address behind it: `a%2F/`.",
+)
+
+
+@extend_schema(parameters=[USER_ID])
 class ContactView(GenericAPIView[Contact]):
     """One contact. Its `user_id` stands in the path, percent-encoded."""
 

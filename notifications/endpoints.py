@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from psycopg import errors as postgres
 
 from merchants.models import Merchant, Mode
@@ -206,13 +206,14 @@ def lock_enabled(endpoint_id: UUID) -> WebhookEndpoint:
 
 
 def redirect(locked: WebhookEndpoint, deliveries: QuerySet[Delivery]) -> None:
-    """Have deliveries go to where their endpoint is now; not where that address knows of the event by another one.
+    """Have deliveries go to where their endpoint is now; of one event the newest, and none if it is told there already.
 
     A payment's own `webhook_url` stays what it was.
     """
     if locked.kind == WebhookEndpoint.Kind.PAYMENT:
         return
-    told = Delivery.objects.filter(channel=Channel.WEBHOOK, event_id=OuterRef("event_id"), recipient=locked.url)
+    better = Q(recipient=locked.url) | Q(endpoint=locked, pk__gt=OuterRef("pk"))
+    told = Delivery.objects.filter(better, channel=Channel.WEBHOOK, event_id=OuterRef("event_id"))
     deliveries.filter(~Exists(told)).update(recipient=locked.url)
 
 

@@ -27,7 +27,7 @@ def endpoint(merchant: Merchant, url: str = HOOK, **fields: object) -> WebhookEn
 
 def webhook(of: WebhookEndpoint, **fields: object) -> Delivery:
     """An event of a payment on its way to an endpoint."""
-    return about_a_payment(endpoint=of, recipient=of.url, **fields)
+    return about_a_payment(**{"endpoint": of, "recipient": of.url, **fields})
 
 
 def message(merchant: Merchant, **fields: object) -> Delivery:

@@ -383,6 +383,15 @@ def test_an_event_that_the_new_url_knows_of_is_not_told_there_twice(client, merc
     assert Delivery.objects.filter(event_id=event_id, recipient=f"{HOOK}/new").count() == 1
 
 
+def test_an_event_told_at_two_former_urls_goes_to_the_new_one_once(client, merchant):
+    ours, event_id = endpoint(merchant), uuid4()
+    webhook(ours, event_id=event_id, recipient=f"{HOOK}/former")
+    webhook(ours, event_id=event_id)
+    ok(send(client, "patch", f"/{ours.pk}", {"url": f"{HOOK}/new"}))
+    urls = Delivery.objects.order_by("id").values_list("recipient", flat=True)
+    assert list(urls) == [f"{HOOK}/former", f"{HOOK}/new"]
+
+
 def test_a_change_that_comes_too_late_does_not_bring_a_deleted_endpoint_back(merchant):
     gone = endpoint(merchant)
     endpoints.delete(endpoint=gone, now=timezone.now())

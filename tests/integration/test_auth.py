@@ -281,6 +281,33 @@ def test_only_operators_and_admins_create_payments(anybody, person, merchant, ro
         forbidden(response)
 
 
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        (Role.VIEWER, set()),
+        (Role.SUPPORT, {"/contacts/user-7"}),
+        (Role.OPERATOR, {"/contacts/user-7", "/webhook-endpoints"}),
+        (Role.ADMIN, {"/contacts/user-7", "/webhook-endpoints"}),
+    ],
+)
+def test_no_role_changes_who_is_told_what_but_as_far_as_it_goes(anybody, person, merchant, role, may):
+    person({merchant: role})
+    headers = {"authorization": f"Bearer {tokens(anybody)['access']}"}
+    bodies = {"/contacts/user-7": {}, "/webhook-endpoints": {"url": "https://shop.example/hook"}}
+    for path, body in bodies.items():
+        send = anybody.put if path.startswith("/contacts") else anybody.post
+        answer = send(f"/api/v1{path}", body, content_type="application/json", headers=headers)
+        assert answer.status_code == (201 if path in may else 403), answer.content
+    for path in (
+        "/contacts",
+        "/notifications",
+        "/notification-preferences",
+        "/webhook-deliveries",
+        "/webhook-endpoints",
+    ):
+        assert anybody.get(f"/api/v1{path}", headers=headers).status_code == 200
+
+
 def test_a_role_at_one_merchant_gives_nothing_at_another(anybody, person, merchant, other_merchant):
     person({merchant: Role.ADMIN, other_merchant: Role.VIEWER})
     forbidden(call(anybody, tokens(anybody, merchant="other")["access"], post=True))
