@@ -59,7 +59,7 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """By all of an id or address."""
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         found = Q(user_id=term) | Q(email__iexact=term) | Q(phone=term)
         return (queryset.filter(found) if term else queryset), False
 

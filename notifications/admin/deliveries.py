@@ -47,6 +47,10 @@ class AttemptInline(LookOnly, admin.TabularInline[DeliveryAttempt, Delivery]):
     fields = ("number", "result", "status_code", "took", "detail", "answer", "finished_at")
     readonly_fields = ("result", "took", "answer")
 
+    def has_view_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
+        """Who may see the delivery."""
+        return request.user.has_perm("notifications.view_delivery")
+
     @admin.display(description="outcome")
     def result(self, attempt: DeliveryAttempt) -> SafeString:
         """As a badge."""
@@ -112,7 +116,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """By a whole id."""
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         return (find(queryset, term) if term else queryset), False
 
     def get_urls(self) -> list[Any]:
