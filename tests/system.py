@@ -226,9 +226,12 @@ class System:
         headers = {"Authorization": f"Bearer {self.api_key}", "Idempotency-Key": key}
         return self.http.post(f"{self.url}/api/v1/payments", json={"amount": "10.00", **body}, headers=headers)
 
-    def get(self, payment_id: str) -> dict[str, Any]:
+    def api(self, method: str, path: str, **given: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        return self.http.get(f"{self.url}/api/v1/payments/{payment_id}", headers=headers).json()
+        return self.http.request(method, f"{self.url}/api/v1{path}", headers=headers, **given)
+
+    def get(self, payment_id: str) -> dict[str, Any]:
+        return self.api("GET", f"/payments/{payment_id}").json()
 
     def accept(self, count: int, *, prefix: str = "p", methods: tuple[str, ...] = ("pm_ok",)) -> list[str]:
         """So many payments, each for an order of its own; their ids."""

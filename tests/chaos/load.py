@@ -24,6 +24,7 @@ class Load:
     methods: Sequence[str]
     dice: random.Random
     pause: float = 0.4
+    fields: dict[str, str] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     repeats: int = 0
 
@@ -47,7 +48,7 @@ class Load:
             number -= number % TWIN_EVERY == TWIN_EVERY - 1
         name = f"{self.prefix}-{number}"
         method = random.Random(name).choice(list(self.methods))
-        return {"key": name, "order_id": name, "payment_method": method}
+        return {"key": name, "order_id": name, "payment_method": method, **self.fields}
 
 
 @contextmanager
@@ -57,9 +58,10 @@ def load(
     dice: random.Random,
     methods: Sequence[str] = ("pm_ok", "pm_ok", "pm_declined"),
     pause: float = 0.4,
+    **fields: str,
 ) -> Iterator[Load]:
-    """Payments arrive inside the block."""
-    clients, stop = Load(system, prefix, methods, dice, pause), threading.Event()
+    """Payments arrive inside the block, each with these fields."""
+    clients, stop = Load(system, prefix, methods, dice, pause, fields), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(clients.run, stop)
         try:
