@@ -14,6 +14,10 @@ TAKEN_BY: Final = {
 }
 
 
+#: How an endpoint does, and the word for it.
+HEALTH: Final = {"ok": "OK", "new": "New", "failing": "Failing", "disabled": "Disabled", "deleted": "Deleted"}
+
+
 def happened(delivery: Delivery, *, now: datetime) -> str:
     """The story so far."""
     tried = times(delivery.tries)
@@ -56,7 +60,7 @@ def health_of(endpoint: WebhookEndpoint) -> tuple[str, str]:
     if not endpoint.enabled:
         return "disabled", endpoint.disabled_reason
     if endpoint.failing_since:
-        return "failing", f"no success since{at(endpoint.failing_since)}"
+        return "failing", f"every call has failed since {moment(endpoint.failing_since)}"
     if endpoint.last_success_at is None:
         return "new", "never called with success so far"
     return "ok", f"last success{at(endpoint.last_success_at)}"
@@ -72,9 +76,14 @@ def is_due(delivery: Delivery, *, now: datetime) -> bool:
     return delivery.next_attempt_at is None or delivery.next_attempt_at <= now
 
 
-def at(moment: datetime | None) -> str:
+def at(time: datetime | None) -> str:
     """When, after a word."""
-    return f" at {moment:%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+    return f" at {moment(time)}" if time else ""
+
+
+def moment(time: datetime) -> str:
+    """To the second."""
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def times(count: int) -> str:

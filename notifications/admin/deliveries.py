@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
@@ -72,15 +72,8 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
     """The log of mail, SMS and webhooks. Addresses are masked."""
 
     list_display = (
-        "event_type",
-        "channel",
-        "to",
-        "state_badge",
-        "tries",
-        "next_attempt",
-        "note",
-        "merchant",
-        "created",
+        *("event_type", "state_badge", "channel", "to", "created"),
+        *("tries", "next_attempt", "note", "merchant"),
     )
     list_filter = ("state", "channel", EventTypeFilter, "mode", AgeFilter)
     list_select_related = ("merchant",)
@@ -226,7 +219,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
             return "-"
         state, why = story.health_of(endpoint)
         address = link("admin:notifications_webhookendpoint_change", mask("webhook", endpoint.url), endpoint.pk)
-        return format_html_join(" ", "{}", [(address,), (badge(state, state),), (why,)])
+        return format_html("{} {} {}", address, badge(state, story.HEALTH[state]), why)
 
     @admin.display(description="dead letters")
     def dead_letters(self, delivery: Delivery) -> str:

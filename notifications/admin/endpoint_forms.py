@@ -36,7 +36,7 @@ class EndpointForm(forms.Form):
     url = forms.CharField(
         max_length=MAX_URL,
         label="URL",
-        widget=forms.TextInput(attrs={"inputmode": "url"}),
+        widget=forms.TextInput(attrs={"inputmode": "url", "class": "console-wide"}),
         help_text="Where it is called. Of the second kind the origin alone: https://host.",
     )
     event_types = forms.MultipleChoiceField(
@@ -45,7 +45,12 @@ class EndpointForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text="Which events it wants. None chosen: all.",
     )
-    description = forms.CharField(required=False, max_length=200, help_text="For people: what it is for.")
+    description = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"class": "console-wide"}),
+        help_text="For people: what it is for.",
+    )
 
     def clean_url(self) -> str:
         """One that may be called."""

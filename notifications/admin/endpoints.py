@@ -16,6 +16,10 @@ from notifications.admin import endpoint_pages
 from notifications.masking import mask
 from notifications.models import Delivery, WebhookEndpoint
 
+#: Times that say nothing where there are none.
+ONLY_IF_THERE: Final = frozenset(
+    {"last_success_at", "failing_since", "warned_at", "disabled_at", "previous_secret_until", "deleted_at"}
+)
 #: Deliveries that an endpoint's page shows.
 NEWEST: Final = 10
 
@@ -35,7 +39,7 @@ class HealthFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """In words."""
-        return [("ok", "OK"), ("failing", "Failing"), ("disabled", "Disabled"), ("deleted", "Deleted")]
+        return [(name, story.HEALTH[name]) for name in self.CONDITIONS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> QuerySet[WebhookEndpoint]:
         """Those that do so."""
@@ -56,7 +60,10 @@ class WebhookEndpointAdmin(LookOnly, admin.ModelAdmin[WebhookEndpoint]):
     list_per_page = 50
     fieldsets = (
         (None, {"fields": ("health", "last_success_at", "failing_since", "warned_at", "disabled_at")}),
-        ("Settings", {"fields": ("url", "merchant", "mode", "kind", "wanted", "description", "previous_secret_until")}),
+        (
+            "Settings",
+            {"fields": ("whole_url", "merchant", "mode", "kind", "wanted", "description", "previous_secret_until")},
+        ),
         ("Ids", {"fields": ("id", "created_at", "deleted_at")}),
     )
 
@@ -96,6 +103,14 @@ class WebhookEndpointAdmin(LookOnly, admin.ModelAdmin[WebhookEndpoint]):
             context["newest"] = [(delivery, mask(delivery.channel, delivery.recipient)) for delivery in newest]
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
+    def get_fieldsets(self, request: HttpRequest, obj: WebhookEndpoint | None = None) -> Any:
+        """Without what this endpoint does not have."""
+        missing = {name for name in ONLY_IF_THERE if not getattr(obj, name, None)}
+        return [
+            (title, {"fields": [name for name in group["fields"] if name not in missing]})
+            for title, group in self.fieldsets
+        ]
+
     # --- columns and fields
 
     @admin.display(description="URL", ordering="url")
@@ -103,11 +118,16 @@ class WebhookEndpointAdmin(LookOnly, admin.ModelAdmin[WebhookEndpoint]):
         """Without what may be secret in it."""
         return mask("webhook", endpoint.url)
 
+    @admin.display(description="URL")
+    def whole_url(self, endpoint: WebhookEndpoint) -> str:
+        """As it is called."""
+        return endpoint.url
+
     @admin.display(description="health")
     def health(self, endpoint: WebhookEndpoint) -> SafeString:
         """A badge, and why."""
         state, why = story.health_of(endpoint)
-        return format_html('{} <span class="console-why">{}</span>', badge(state, state), why)
+        return format_html('{} <span class="console-why">{}</span>', badge(state, story.HEALTH[state]), why)
 
     @admin.display(description="events")
     def wanted(self, endpoint: WebhookEndpoint) -> str:

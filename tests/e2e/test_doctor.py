@@ -22,10 +22,12 @@ from messaging.models import Heartbeat
 from messaging.publisher import BrokerUnavailable, RabbitPublisher
 from tests.system import ROOT, System, eventually
 
-QUEUES = ["payment_initiation", "payment_initiation.XQ", "payments", "payments.XQ"]
-
 DEFINITIONS = ROOT / "deploy/rabbitmq/definitions.json"
-QUEUES = ["payment_initiation", "payment_initiation.XQ", "payments", "payments.XQ"]
+QUEUES = [
+    f"{name}{suffix}"
+    for name in ("notifications", "payment_initiation", "payments", "webhooks")
+    for suffix in ("", ".XQ")
+]
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_an_exchange_declared_otherwise_is_told_with_the_mend(rabbitmq_url, chan
 
 def test_looking_creates_nothing(rabbitmq_url, node, examine):
     _, found = examine(rabbitmq_url=rabbitmq_url)
-    assert [found[f"queue {queue}"][0] for queue in QUEUES] == ["warning"] * 4
+    assert [found[f"queue {queue}"][0] for queue in QUEUES] == ["warning"] * len(QUEUES)
     assert "manage.py relay" in found["queue payments"][1]
     vhost = rabbitmq_url.rpartition("/")[2]
     assert node.control("--quiet", "list_queues", "--vhost", vhost, "name", "--no-table-headers").strip() == ""
@@ -221,12 +223,12 @@ def test_with_everything_in_order_all_is_well_and_with_postgresql_away_the_rest_
         system.set_up()
         system.start("relay")
         system.start("worker")
-        parts = ("relay", "worker", "collector")
+        parts = ("relay", "subscribers", "worker", "collector")
         eventually(lambda: {*parts} <= running(system), within=60, what="all processes show themselves")
         report = system.manage("doctor")
         assert "FAILED" not in report
         assert "process collector: runs once" in report
-        assert report.count("as declared; messages 0, readers") == 4
+        assert report.count("as declared; messages 0, readers") == 8
         lonely = examined(system, DATABASE_URL="postgres://somebody:secret-19d2@127.0.0.1:1/nothing")
         assert lonely.returncode == 1
         assert "FAILED   PostgreSQL: cannot be used" in lonely.stdout

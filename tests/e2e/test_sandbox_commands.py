@@ -27,7 +27,7 @@ from notifications import endpoints
 from notifications.models import WebhookEndpoint
 from notifications.webhooks.signing import new_secret
 from payments.models import Payment
-from tests.system import ROOT
+from tests.system import ROOT, System
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,11 +44,15 @@ def demo(db):
     return Merchant.objects.create(slug="demo", name="Demo Shop", currency="EUR")
 
 
+def test_database():
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
+
+
 class Listening:
     """`sandbox listen` as a process; its lines as they come."""
 
     def __init__(self, *arguments, **env):
-        url = f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
+        url = env.pop("DATABASE_URL", None) or test_database()
         argv = [sys.executable, str(ROOT / "manage.py"), "sandbox", "listen", *arguments]
         self.process = subprocess.Popen(
             argv,
@@ -189,6 +193,31 @@ def test_what_is_too_large_is_not_read(listen, demo):
     connection.endheaders()
     assert connection.getresponse().status == 413
     connection.close()
+
+
+# --- both
+
+
+def test_what_is_triggered_comes_to_the_listener_signed(listen, tmp_path):
+    """The way of the README: nothing between the two commands is replaced."""
+    system = System(tmp_path)
+    try:
+        system.set_up()
+        system.start("relay")
+        system.start("worker")
+        listening = listen("--events", "payment.succeeded", "payment.failed", "--fail", "1", **system.env)
+        for name, status in (("payment.succeeded", "succeeded"), ("payment.declined", "failed")):
+            said = system.manage("sandbox", "trigger", name)
+            payment_id = re.search(r"payment (\S+),", said)[1]
+            line = listening.wait_for(payment_id)
+            assert f"payment.{status}" in line
+            assert "signature ok" in line
+        assert "again" in listening.wait_for("again")  # the first call failed, and came once more
+        assert listening.end() == 0
+        (row,) = system.query("SELECT enabled, deleted_at FROM notifications_webhookendpoint")
+        assert (row["enabled"], row["deleted_at"] is not None) == (False, True)
+    finally:
+        system.tear_down()
 
 
 # --- trigger

@@ -255,7 +255,7 @@ def test_health_is_told_in_words(viewer, merchant, endpoint):
     for fields, words in (
         ({}, "never called with success"),
         ({"last_success_at": timezone.now()}, "last success"),
-        ({"failing_since": timezone.now()}, "no success since"),
+        ({"failing_since": timezone.now()}, "every call has failed since"),
         ({"enabled": False, "disabled_at": timezone.now(), "disabled_reason": "it answered 410 Gone"}, "410 Gone"),
     ):
         WebhookEndpoint.objects.filter(pk=endpoint.pk).update(**fields)

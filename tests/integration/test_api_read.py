@@ -364,14 +364,14 @@ def beat(process, note="", age=0):
 
 
 def test_a_system_with_all_its_processes_is_healthy(probe):
-    for process in ("relay", "worker", "collector"):
+    for process in ("relay", "subscribers", "worker", "collector"):
         beat(process)
     response = probe.get("/health")
     healthy = {"status": "healthy"}
     assert response.status_code == 200
     assert response.json() == {
         "status": "healthy",
-        "parts": dict.fromkeys(("database", "relay", "rabbitmq", "worker", "collector"), healthy),
+        "parts": dict.fromkeys(("database", "relay", "subscribers", "rabbitmq", "worker", "collector"), healthy),
     }
 
 
