@@ -59,7 +59,7 @@ def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
         try:
             endpoint, secret = endpoints.create(**form.cleaned_data)
         except (EndpointExists, TooManyEndpoints) as refusal:
-            form.add_error(None, str(refusal.__doc__))
+            form.add_error(None, refusal.detail)
         else:
             model_admin.log_addition(request, endpoint, "Created.")
             return show_secret(request, endpoint, model_admin, secret=secret, title="Webhook endpoint created")
@@ -84,7 +84,7 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -
         waiting = Delivery.objects.filter(endpoint=endpoint, state=Delivery.State.PENDING).count()
         context = {"title": "Disable this endpoint?", "endpoint": endpoint, "waiting": waiting}
         return show(request, model_admin, "disable.html", context)
-    endpoints.change(endpoint=endpoint, enabled=False, now=timezone.now())
+    endpoints.change(endpoint=endpoint, enabled=False, by="support", now=timezone.now())
     model_admin.log_change(request, endpoint, "Disabled.")
     messages.success(request, "Disabled: nothing more is sent to it.")
     return back_to(endpoint)
@@ -107,7 +107,7 @@ def test(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> H
             endpoint=endpoint, request_id=request.META["HTTP_X_REQUEST_ID"], now=timezone.now()
         )
     except EndpointDisabled as refusal:
-        messages.warning(request, str(refusal.__doc__))
+        messages.warning(request, refusal.detail)
         return back_to(endpoint)
     model_admin.log_change(request, endpoint, "Sent a test event.")
     messages.success(request, "A test event is on its way. Load this page again to see what came of it.")
@@ -123,7 +123,7 @@ def redeliver(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any)
         try:
             count = redelivery.redeliver_since(endpoint=endpoint, now=timezone.now(), **form.cleaned_data)
         except EndpointDisabled as refusal:
-            messages.warning(request, str(refusal.__doc__))
+            messages.warning(request, refusal.detail)
             return back_to(endpoint)
         since = f"{form.cleaned_data['since']:%Y-%m-%d %H:%M} UTC"
         model_admin.log_change(request, endpoint, f"Redelivered {count} since {since}.")

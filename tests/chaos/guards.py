@@ -41,6 +41,8 @@ CONSUMER = "tests/integration/test_consumer.py::"
 INTAKE = "tests/integration/test_intake.py::"
 API_DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 SUBSCRIBERS = "tests/e2e/test_subscribers.py"
+FAN_OUT = "tests/integration/test_fan_out.py::"
+DELIVERIES = "tests/integration/test_deliveries.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -547,6 +549,121 @@ GUARDS = [
         "return messages.without_cards(document, body)",
         "return body",
         INTAKE + "test_no_card_number_is_ever_stored",
+    ),
+    # --- who is told
+    guard(
+        "an event and its row for our own rooms are one commit",
+        "messaging/outbox.py",
+        "OutboxMessage.objects.bulk_create([announcement, *for_subscribers(event_id, request_id)])",
+        "OutboxMessage.objects.bulk_create([announcement])",
+        FAN_OUT + "test_an_endpoint_is_told_of_every_event_once",
+    ),
+    guard(
+        "what a room makes of an event and the end of its row are one commit",
+        "messaging/subscribers.py",
+        "@transaction.atomic(durable=True)\ndef run_once",
+        "def run_once",
+        "tests/integration/test_subscribers.py",
+    ),
+    guard(
+        "one poisonous event does not hold up the others",
+        "messaging/subscribers.py",
+        "for one in rows for row in hand_over([one], take)] if len(rows) > 1 else []",
+        "for one in [] for row in hand_over([one], take)]",
+        "tests/integration/test_subscribers.py",
+    ),
+    guard(
+        "the relay leaves alone what our own rooms take",
+        "messaging/relay.py",
+        'EVERYTHING: Final = Q(subscriber="")',
+        "EVERYTHING: Final = Q()",
+        "tests/integration/test_subscribers.py::test_the_relay_never_publishes_what_a_room_takes",
+    ),
+    Guard(
+        "an event has one delivery to a recipient: the unique index",
+        (
+            Change(
+                "notifications/migrations/0001_initial.py",
+                "fields=('event_id', 'channel', 'recipient')",
+                "fields=('id', 'event_id')",
+            ),
+            Change(
+                "notifications/models.py",
+                'fields=["event_id", "channel", "recipient"]',
+                'fields=["id", "event_id"]',
+            ),
+        ),
+        FAN_OUT + "test_every_message_twice_and_out_of_order_changes_nothing",
+    ),
+    guard(
+        "a delivery is in one worker's hands: the lease",
+        "notifications/attempts.py",
+        "return Q(state=Delivery.State.PENDING, next_attempt_at__lte=now) & free",
+        "return Q(state=Delivery.State.PENDING, next_attempt_at__lte=now)",
+        DELIVERIES + "test_a_delivery_whose_worker_died_is_sent_again_when_its_lease_is_over",
+    ),
+    guard(
+        "a late failure is nobody's: the fence of a delivery",
+        "notifications/attempts.py",
+        "state=Delivery.State.PENDING, fence=claim.number)",
+        "state=Delivery.State.PENDING)",
+        DELIVERIES + "test_a_late_failure_changes_nothing",
+    ),
+    guard(
+        "an endpoint has a cap, exact among all workers",
+        "notifications/endpoint_health.py",
+        "return settings.WEBHOOKS_PER_ENDPOINT if",
+        "return 10**6 if",
+        "tests/integration/test_endpoint_health.py",
+    ),
+    guard(
+        "one that fails is called once at a time",
+        "notifications/endpoint_health.py",
+        "if endpoint.failing_since is None else 1",
+        "if endpoint.failing_since is None else settings.WEBHOOKS_PER_ENDPOINT",
+        "tests/integration/test_endpoint_health.py",
+    ),
+    guard(
+        "whoever settles a call takes what waits next",
+        "notifications/webhooks/dispatch.py",
+        "            self._begin_next(claim.delivery.endpoint_id)\n",
+        "            self._slots.release()\n",
+        "tests/integration/test_webhook_dispatch.py::test_one_endpoint_is_never_called_more_often_at_once_than_its_cap",
+    ),
+    guard(
+        "a dead delivery has its letter",
+        "notifications/attempts.py",
+        "    queue, actor = settings.MESSAGE_ROUTES[topic_of(delivery.channel)]\n",
+        "    return\n    queue, actor = settings.MESSAGE_ROUTES[topic_of(delivery.channel)]\n",
+        DELIVERIES + "test_what_no_repetition_mends_is_not_repeated",
+    ),
+    guard(
+        "a redirect is no delivery",
+        "notifications/webhooks/answers.py",
+        "if 200 <= status < 300:",
+        "if 200 <= status < 400:",
+        "tests/unit/test_webhook_caller.py",
+    ),
+    guard(
+        "every address of a host is public, and not only one",
+        "notifications/webhooks/caller.py",
+        "return all(is_public(ip_address(address)) for address in addresses)",
+        "return any(is_public(ip_address(address)) for address in addresses)",
+        "tests/unit/test_webhook_targets.py",
+    ),
+    guard(
+        "only checked addresses are connected to",
+        "notifications/webhooks/caller.py",
+        "if not (self._private or all_public(found)):",
+        "if False:",
+        "tests/unit/test_webhook_targets.py",
+    ),
+    guard(
+        "webhook secrets are encrypted at rest",
+        "notifications/vault.py",
+        "return ring(tuple(settings.ENCRYPTION_KEYS)).encrypt(secret.encode()).decode()",
+        "return secret",
+        "tests/integration/test_webhook_dispatch.py::test_secrets_are_never_in_the_clear_in_the_database",
     ),
 ]
 

@@ -20,7 +20,9 @@ from payments import intake
 from tests.system import ROOT, eventually
 
 DEFINITIONS = ROOT / "deploy/rabbitmq/definitions.json"
-QUEUES = ["payment_initiation", "payment_initiation.XQ", "payments", "payments.XQ"]
+QUEUES = sorted(
+    name + suffix for name in ("payments", "notifications", "webhooks", "payment_initiation") for suffix in ("", ".XQ")
+)
 
 
 def test_the_definitions_file_is_what_the_code_says():

@@ -90,7 +90,7 @@ class Command(BaseCommand):
                 self.say(f"Registered for {owner} in {mode} mode: {', '.join(events) or 'all events'}.")
                 yield made
         except Refused as refusal:
-            raise CommandError(str(refusal.__doc__)) from None
+            raise CommandError(refusal.detail) from None
 
     def show(self, call: Received, verbosity: int) -> None:
         """One call."""
@@ -116,7 +116,7 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError(f"The API would refuse this: {in_words(error)}") from None
         except Refused as refusal:
-            raise CommandError(str(refusal.__doc__)) from None
+            raise CommandError(refusal.detail) from None
         self.say(f"payment {payment_id}, paid with {method}")
         self.say(f"  its story: /admin/payments/payment/{payment_id}/change/, and /api/v1/payments/{payment_id}/events")
         self.say("  its webhooks: where `manage.py sandbox listen` runs")
