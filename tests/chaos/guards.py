@@ -561,9 +561,9 @@ GUARDS = [
     guard(
         "what a room makes of an event and the end of its row are one commit",
         "messaging/subscribers.py",
-        "@transaction.atomic(durable=True)\ndef run_once",
-        "def run_once",
-        "tests/integration/test_subscribers.py",
+        "    taken = hand_over(rows, take)\n",
+        "    taken = rows\n    transaction.on_commit(lambda: hand_over(rows, take))\n",
+        "tests/integration/test_subscribers.py::test_while_the_database_is_away_no_event_is_passed_on",
     ),
     guard(
         "one poisonous event does not hold up the others",
