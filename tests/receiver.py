@@ -22,6 +22,7 @@ class Receiver:
     answer: Callable[[Call], int | tuple[int, dict[str, str]]] = lambda _call: 204
     calls: list[Call] = field(default_factory=list)
     url: str = ""
+    host: str = "127.0.0.1"
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> "Receiver":
@@ -42,7 +43,7 @@ class Receiver:
             def log_message(self, *args: object) -> None:
                 """Quiet."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((self.host, 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hooks"
