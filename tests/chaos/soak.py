@@ -2,7 +2,8 @@
 
 Faults come one after another, drawn by a seed: processes killed, PostgreSQL crashed, sessions cut off, RabbitMQ
 killed, wiped or cut off, a gateway that does all it can. Every few minutes the faults stop, the system must come
-to rest, and the gateway's journal is compared with what we know.
+to rest, and the gateway's journal is compared with what we know, and what a receiver and a mail server have heard
+with what was to be told.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Final
 
 from deploy.local.machine import CannotStart
 from deploy.local.testbed import install_rabbitmq
+from tests.chaos.listeners import Listeners
 from tests.chaos.load import load
 from tests.chaos.test_gateway import FAULTS
 from tests.system import FINAL, System, eventually
@@ -34,7 +36,9 @@ PASS_TIME: Final = (
     "UPDATE payments_payment SET revive_at = now()"
     " WHERE revive_at > now() AND lease_expires_at IS NULL AND held_since IS NULL RETURNING id"
 )
+RECEIPT: Final = {"receipt_email": "payer@example.org"}
 WORKERS: Final = ("-a", "-b")
+QUEUES: Final = ("payments", "notifications", "webhooks")
 METHODS: Final = ("pm_ok", "pm_ok", "pm_ok", "pm_declined", "pm_flaky_2", "pm_down", "pm_timeout_not_charged")
 
 
@@ -54,12 +58,14 @@ def main() -> int:
         system = System(Path(folder), own_postgres=True)
         try:
             system.set_up()
-            return soak(system, minutes=options.minutes, dice=random.Random(options.seed))
+            listeners = Listeners(system)
+            system.env |= listeners.env
+            return soak(system, listeners, minutes=options.minutes, dice=random.Random(options.seed))
         finally:
             system.tear_down()
 
 
-def soak(system: System, *, minutes: float, dice: random.Random) -> int:
+def soak(system: System, listeners: Listeners, *, minutes: float, dice: random.Random) -> int:
     """Round after round until the time is over; prints what happened, round by round and in all."""
     start_all(system)
     ends = time.monotonic() + minutes * 60
@@ -69,16 +75,18 @@ def soak(system: System, *, minutes: float, dice: random.Random) -> int:
     while time.monotonic() < ends:
         number += 1
         until = min(ends, time.monotonic() + ROUND * 60)
-        with load(system, f"soak-{number}", dice, METHODS, pause=PAUSE) as clients:
+        with load(system, f"soak-{number}", dice, METHODS, pause=PAUSE, **RECEIPT) as clients:
             faults += break_things(system, dice, until)
         ids += clients.ids
         try:
             heal(system)
+            listeners.await_all(within=120)
+            told = listeners.verify()
             system.verify(ids)
         except AssertionError as failure:
             print(report(system, ids, faults), f"FAILED: {failure}", *unfinished(system), sep="\n", flush=True)
             return 1
-        print(report(system, ids, faults), flush=True)
+        print(f"{report(system, ids, faults)}, {told}", flush=True)
         start_all(system)
     return 0
 
@@ -168,7 +176,7 @@ BREAK: Final[dict[str, Callable[[System, random.Random], None]]] = {
     "RabbitMQ killed": kill_rabbitmq,
     "RabbitMQ wiped": wipe_rabbitmq,
     "RabbitMQ's connections cut": lambda system, _dice: system.rabbitmq.control("close_all_connections", "soak"),
-    "the queue deleted": lambda system, _dice: system.rabbitmq.control("delete_queue", "payments"),
+    "a queue deleted": lambda system, dice: system.rabbitmq.control("delete_queue", dice.choice(QUEUES)),
 }
 
 
