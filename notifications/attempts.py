@@ -58,12 +58,13 @@ def claim(delivery_id: UUID, *, now: datetime) -> Claim | None:
 
 
 @transaction.atomic(durable=True)
-def claim_for_endpoint(endpoint_id: UUID, *, now: datetime) -> Claim | None:
-    """Take in hand what has waited longest for an endpoint, unless enough calls to it are under way.
+def claim_for_endpoint(endpoint_id: UUID, *, now: datetime, most: int | None = None) -> Claim | None:
+    """Take in hand what has waited longest for an endpoint, unless enough calls to it, or `most`, are under way.
 
     The endpoint's lock makes the count exact among all workers.
     """
     room = endpoint_health.room(endpoint_id)
+    room = room if most is None else min(room, most)
     of_endpoint = Delivery.objects.filter(endpoint=endpoint_id)
     busy = of_endpoint.filter(state=Delivery.State.PENDING, lease_expires_at__gt=now).count() if room else 0
     if busy >= room:
