@@ -90,7 +90,7 @@ class Dispatch:
             claim = (
                 None
                 if self._stopping or endpoint_id is None
-                else attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=timezone.now())
+                else attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=attempts.reckoned_now())
             )
             if claim is not None:
                 self._begin(claim)
