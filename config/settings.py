@@ -156,7 +156,7 @@ RELAY_PERIODIC_JOBS = {
 }
 #: What runs beside the relay, in a thread of its own, for the rooms that subscribe to events.
 SUBSCRIBERS_PERIODIC_JOBS = {
-    "notifications.rescue.run_once": ENV.rescue_every,
+    "notifications.rescue.run": ENV.rescue_every,
     "notifications.replay.supersede_settled": 60.0,
 }
 #: Threads of one worker process, by queue: none can use up another's. Each holds one database connection. Those of

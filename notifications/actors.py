@@ -6,8 +6,11 @@ import dramatiq
 from django.db import transaction
 
 from notifications import attempts, fan_out, messages
-from notifications.webhooks.dispatch import shared_dispatch
+from notifications.webhooks.dispatch import Drain, shared_dispatch
 from payments.actors import each
+
+# Where there are actors, there are calls to end.
+dramatiq.get_broker().add_middleware(Drain())
 
 
 @dramatiq.actor(queue_name="notifications")

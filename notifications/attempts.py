@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 LEASE: Final = timedelta(minutes=2)
 #: Waits (s) for a database that is away, in all a minute and a half: within the lease.
 OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 8)
+#: What the clocks of two machines may differ by. A message that came before its time would find nothing due, and the
+#: rescue would be the next to look, a minute later.
+CLOCKS_DIFFER: Final = timedelta(seconds=0.5)
 #: Nearer attempts are staged and so are on time; farther ones are left to the rescue.
 OUTBOX_HORIZON: Final = timedelta(minutes=1)
 
@@ -49,6 +52,11 @@ def may_be_claimed(*, now: datetime) -> Q:
     return Q(state=Delivery.State.PENDING, next_attempt_at__lte=now) & free
 
 
+def reckoned_now() -> datetime:
+    """The time by which a message that has come was due."""
+    return timezone.now() + CLOCKS_DIFFER
+
+
 @transaction.atomic(durable=True)
 def claim(delivery_id: UUID, *, now: datetime) -> Claim | None:
     """Take a message in hand, if it is due and nobody else has it."""
@@ -58,33 +66,34 @@ def claim(delivery_id: UUID, *, now: datetime) -> Claim | None:
 
 
 @transaction.atomic(durable=True)
-def claim_for_endpoint(endpoint_id: UUID, *, now: datetime) -> Claim | None:
-    """Take in hand what has waited longest for an endpoint, unless enough calls to it are under way.
+def claim_for_endpoint(endpoint_id: UUID, *, now: datetime, most: int | None = None) -> Claim | None:
+    """Take in hand what has waited longest for an endpoint, unless enough calls to it, or `most`, are under way.
 
     The endpoint's lock makes the count exact among all workers.
     """
-    room = endpoint_health.room(endpoint_id)
+    room = endpoint_health.room(endpoint_id, now=now)
+    room = room if most is None else min(room, most)
     of_endpoint = Delivery.objects.filter(endpoint=endpoint_id)
     busy = of_endpoint.filter(state=Delivery.State.PENDING, lease_expires_at__gt=now).count() if room else 0
     if busy >= room:
         return None
     delivery = (
-        of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at").first()
+        of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at", "id").first()
     )
     return take_in_hand(delivery, now=now) if delivery else None
 
 
 def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
-    """Lease it. Whoever ends it meanwhile leaves nothing to lease; then it is sent once more than needed."""
+    """Lease it, unless somebody has ended it meanwhile."""
     if delivery.tries > len(delays(delivery.channel)):
         give_up(delivery, Failed(detail="whoever sent it died each time, or lost the database"), now=now)
         return None
     delivery.fence += 1
-    Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING).update(
+    leased = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING).update(
         fence=delivery.fence, tries=F("tries") + 1, lease_expires_at=now + LEASE, revive_at=now + LEASE
     )
     delivery.tries += 1
-    return Claim(delivery=delivery, number=delivery.fence)
+    return Claim(delivery=delivery, number=delivery.fence) if leased else None
 
 
 def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> None:

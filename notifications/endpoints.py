@@ -223,9 +223,14 @@ def disable(locked: WebhookEndpoint, *, reason: str, now: datetime) -> None:
     """Send nothing more to a locked endpoint; what waits for it is canceled."""
     locked.enabled, locked.disabled_at, locked.disabled_reason = False, now, reason
     locked.save(update_fields=["enabled", "disabled_at", "disabled_reason"])
-    Delivery.objects.filter(endpoint=locked, state=Delivery.State.PENDING).update(
+    cancel_waiting(locked, now=now)
+
+
+def cancel_waiting(disabled: WebhookEndpoint, *, now: datetime) -> None:
+    """End what waits for a disabled endpoint, now locked."""
+    Delivery.objects.filter(endpoint=disabled, state=Delivery.State.PENDING).update(
         state=Delivery.State.CANCELED,
-        note=f"the endpoint is disabled: {reason}",
+        note=f"the endpoint is disabled: {disabled.disabled_reason}",
         finished_at=now,
         next_attempt_at=None,
         lease_expires_at=None,

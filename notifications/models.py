@@ -193,11 +193,17 @@ class Delivery(models.Model):
         indexes: ClassVar = [
             # The rescue's poll; only what is under way is in it.
             models.Index(fields=["revive_at"], name="delivery_revive", condition=Q(revive_at__isnull=False)),
-            # What waits for an endpoint in its order, and how much of it is under way.
+            # What waits for an endpoint, in its order.
             models.Index(
-                fields=["endpoint", "next_attempt_at"],
+                fields=["endpoint", "next_attempt_at", "id"],
                 name="delivery_waiting",
                 condition=Q(state="pending", endpoint__isnull=False),
+            ),
+            # How many calls to an endpoint are under way, however many wait.
+            models.Index(
+                fields=["endpoint"],
+                name="delivery_in_hand",
+                condition=Q(lease_expires_at__isnull=False, endpoint__isnull=False),
             ),
             # An endpoint's deliveries, newest first, and `redeliver since`.
             models.Index(fields=["endpoint", "-id"], name="delivery_by_endpoint"),

@@ -160,7 +160,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('endpoint__isnull', False), ('state', 'pending')), fields=['endpoint', 'next_attempt_at'], name='delivery_waiting'),
+            index=models.Index(condition=models.Q(('endpoint__isnull', False), ('state', 'pending')), fields=['endpoint', 'next_attempt_at', 'id'], name='delivery_waiting'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
+            index=models.Index(condition=models.Q(('endpoint__isnull', False), ('lease_expires_at__isnull', False)), fields=['endpoint'], name='delivery_in_hand'),
         ),
         migrations.AddIndex(
             model_name='delivery',

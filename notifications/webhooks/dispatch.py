@@ -23,7 +23,9 @@ from messaging.failpoints import failpoint
 from notifications import attempts, endpoints
 from notifications.attempts import Claim
 from notifications.messages import data_of
+from notifications.models import Channel
 from notifications.outcomes import Result, defect
+from notifications.routes import topic_of
 from notifications.webhooks.caller import Caller, shared_caller
 from notifications.webhooks.documents import document_of
 from notifications.webhooks.signing import headers_of
@@ -34,6 +36,8 @@ log = structlog.get_logger(__name__)
 DEADLINE: Final = 15.0
 #: Threads that record what came of calls; each holds a database connection.
 SETTLERS: Final = 4
+#: Seconds in which an answer that has come is recorded, as a rule.
+MOMENT: Final = 2.0
 
 
 class Dispatch:
@@ -43,19 +47,28 @@ class Dispatch:
         self._caller = caller
         self._most = most
         self._slots = threading.BoundedSemaphore(most)
+        self._under_way: set[tuple[UUID, int]] = set()
         self._settlers = ThreadPoolExecutor(SETTLERS, thread_name_prefix="webhook-settler")
         self._stopping = False
 
     def work_off(self, endpoint_id: UUID) -> None:
-        """Begin all calls that are due and that the endpoint has room for. Waits while too many are under way."""
-        while not self._stopping:
+        """Begin the calls that are due and that the endpoint has room for. Waits while too many are under way.
+
+        No more than it has room for at once: each call is followed by the next when it ends, and the thread that began
+        them is another endpoint's turn.
+        """
+        for _ in range(settings.WEBHOOKS_PER_ENDPOINT):
             self._slots.acquire()
             if not self._begin_next(endpoint_id):
                 return
 
+    def stop(self) -> None:
+        """Begin no more."""
+        self._stopping = True
+
     def drain(self, timeout: float) -> bool:
         """Begin no more, and wait for the calls under way; False if some are left after so many seconds."""
-        self._stopping = True
+        self.stop()
         ends_at = time.monotonic() + timeout
         return all(self._slots.acquire(timeout=max(0.0, ends_at - time.monotonic())) for _ in range(self._most))
 
@@ -77,7 +90,7 @@ class Dispatch:
             claim = (
                 None
                 if self._stopping or endpoint_id is None
-                else attempts.claim_for_endpoint(endpoint_id, now=timezone.now())
+                else attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=attempts.reckoned_now())
             )
             if claim is not None:
                 self._begin(claim)
@@ -87,8 +100,15 @@ class Dispatch:
                 self._slots.release()
         return begun
 
+    def _share(self) -> int:
+        """How many calls an endpoint may have: once half of the slots are taken one, so that slow ones cannot share
+        them all among themselves.
+        """
+        return 1 if len(self._under_way) * 2 >= self._most else settings.WEBHOOKS_PER_ENDPOINT
+
     def _begin(self, claim: Claim) -> None:
         failpoint("delivery.claimed")
+        self._under_way.add((claim.delivery.pk, claim.number))
         started = time.monotonic()
 
         def answered(call: Future[Result]) -> None:
@@ -113,6 +133,7 @@ class Dispatch:
     def _settle(self, claim: Claim, result: Result, latency: timedelta) -> None:
         """Record the answer, and begin what waits next with the same slot."""
         settled = False
+        self._under_way.discard((claim.delivery.pk, claim.number))
         try:
             failpoint("delivery.sent")
             attempts.settle_patiently(claim, result, latency=latency)
@@ -145,9 +166,23 @@ def shared_dispatch() -> Dispatch:
 
 
 class Drain(Middleware):
-    """Lets a stopping worker finish its calls: what is cut off would be sent again."""
+    """Lets a stopping worker finish its calls: what is cut off would be sent again.
+
+    Of the workers of a process only one serves webhooks; the others end without them.
+    """
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Begin no more, or a long queue of calls would go on as long as the worker's threads do."""
+        if is_calling(worker):
+            shared_dispatch().stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Wait as long as a call may take."""
-        if shared_dispatch.cache_info().currsize:
-            shared_dispatch().drain(DEADLINE)
+        """Wait as long as a call and its record may take."""
+        if is_calling(worker):
+            shared_dispatch().drain(DEADLINE + MOMENT)
+
+
+def is_calling(worker: Worker) -> bool:
+    """Whether it is the worker that serves webhooks, and has."""
+    queue, _ = settings.MESSAGE_ROUTES[topic_of(Channel.WEBHOOK)]
+    return queue in worker.consumers and bool(shared_dispatch.cache_info().currsize)

@@ -16,6 +16,7 @@ from dramatiq.middleware import Middleware
 from messaging.broker import QuorumBroker
 from messaging.escapes import Escapes
 from messaging.models import OutboxMessage
+from notifications.webhooks.dispatch import Drain
 
 ROOT = Path(settings.BASE_DIR)
 ROOMS = ("analytics", "config", "console", "merchants", "messaging", "notifications", "payments")
@@ -161,11 +162,11 @@ def test_no_page_of_django_dramatiq_shows_arguments_unescaped():
 # --- the broker
 
 
-def test_the_broker_has_the_middleware_of_the_settings_and_escapes_and_nothing_else():
+def test_the_broker_has_the_middleware_of_the_settings_and_our_own_and_nothing_else():
     broker = dramatiq.get_broker()
     assert isinstance(broker, QuorumBroker)
     configured = [import_string(name) for name in settings.DRAMATIQ_BROKER["MIDDLEWARE"]]
-    assert [type(middleware) for middleware in broker.middleware] == [*configured, Escapes]
+    assert [type(middleware) for middleware in broker.middleware] == [*configured, Escapes, Drain]
     assert all(isinstance(middleware, Middleware) for middleware in broker.middleware)
 
 

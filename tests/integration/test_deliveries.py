@@ -8,10 +8,10 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from messaging.models import DeadLetter
-from notifications import attempts, rescue, schedule
+from notifications import attempts, messages, rescue, schedule
 from notifications.models import Delivery, DeliveryAttempt
 from notifications.outcomes import Delivered, Failed
-from notifications.redelivery import redeliver
+from notifications.redelivery import redeliver, redeliver_since
 from tests.deliveries import DOWN, OK, again, attempt, delivery_to, endpoint_of
 from tests.outbox import work
 
@@ -134,6 +134,19 @@ def test_a_delivery_whose_worker_died_is_sent_again_when_its_lease_is_over(mail)
     assert attempts.claim(mail.pk, now=NOW + attempts.LEASE)
 
 
+def test_what_was_delivered_while_it_was_claimed_is_not_sent_once_more(endpoint):
+    """The success of a worker that was thought dead comes between the look at the delivery and its lease."""
+    seen = delivery_to(endpoint, now=NOW)
+    Delivery.objects.filter(pk=seen.pk).update(**attempts.ended(Delivery.State.DELIVERED, now=NOW))
+    assert attempts.take_in_hand(seen, now=NOW) is None
+
+
+def test_a_worker_whose_clock_is_slow_does_not_leave_a_message_to_the_rescue(mail):
+    Delivery.objects.filter(pk=mail.pk).update(next_attempt_at=timezone.now() + timedelta(seconds=0.4))
+    messages.deliver(mail.pk)
+    assert again(mail).attempts.exists()
+
+
 def test_a_late_failure_changes_nothing(mail):
     late = attempts.claim(mail.pk, now=NOW)
     after = NOW + attempts.LEASE
@@ -223,6 +236,32 @@ def test_an_endpoints_backlog_takes_one_message_and_not_thousands(endpoint):
 
 
 # --- again, by people
+
+
+def test_thousands_that_wait_for_one_endpoint_do_not_hold_up_what_was_lost_behind_them(merchant, endpoint):
+    overdue = timezone.now() - timedelta(seconds=70)
+    for _ in range(20):
+        delivery_to(endpoint, now=overdue)
+    lost = delivery_to(merchant=merchant, channel="email", now=overdue + timedelta(seconds=1))
+    assert rescue.run(limit=5) == 21
+    assert work().filter(actor="send_messages", payload={"ids": [str(lost.pk)]}).exists()
+
+
+def test_a_rescue_with_more_to_do_than_it_can_comes_to_an_end(endpoint):
+    for _ in range(rescue.ROUNDS + 1):
+        delivery_to(endpoint, now=timezone.now() - timedelta(seconds=70))
+    assert rescue.run(limit=1) == rescue.ROUNDS
+
+
+def test_what_is_delivered_again_goes_out_in_its_order_whatever_moved_last(endpoint):
+    rows = [delivery_to(endpoint, now=NOW + timedelta(seconds=number)) for number in range(5)]
+    for row in reversed(rows):
+        attempts.give_up(row, DOWN, now=NOW)
+    redeliver_since(endpoint=endpoint, since=NOW - timedelta(days=1), everything=False, now=NOW)
+    order = []
+    while claim := attempts.claim_for_endpoint(endpoint.pk, now=NOW):
+        order.append(claim.delivery.pk)
+    assert order == sorted(row.pk for row in rows)
 
 
 def test_a_redelivery_begins_anew_and_keeps_its_story(endpoint):

@@ -1,8 +1,10 @@
 """How an endpoint does: its merchant is warned once, it is disabled when nobody is there, it has room by its health."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from merchants.models import Membership, User
@@ -163,3 +165,21 @@ def test_what_has_waited_longest_goes_first(endpoint):
     young, old = delivery_to(endpoint, now=NOW), delivery_to(endpoint, now=NOW - timedelta(hours=1))
     assert claim_for_endpoint(endpoint.pk, now=NOW).delivery == old
     assert claim_for_endpoint(endpoint.pk, now=NOW).delivery == young
+
+
+def test_a_claim_never_reads_all_that_waits_for_its_endpoint(endpoint):
+    """Two threads claim for all endpoints: one with a hundred thousand waiting would hold up all others."""
+    Delivery.objects.bulk_create(unsaved_to(endpoint, next_attempt_at=NOW, revive_at=NOW) for _ in range(3_000))
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE notifications_delivery")
+    under_way = Delivery.objects.filter(endpoint=endpoint, state="pending", lease_expires_at__gt=NOW)
+    assert "delivery_in_hand" in under_way.explain()
+    waiting = Delivery.objects.filter(attempts.may_be_claimed(now=NOW), endpoint=endpoint)
+    plan = waiting.order_by("next_attempt_at", "id")[:1].explain()
+    assert "delivery_waiting" in plan
+    assert "Sort" not in plan
+
+
+def unsaved_to(endpoint, **fields):
+    about = {"merchant_id": endpoint.merchant_id, "mode": "test", "event_id": uuid.uuid4(), "occurred_at": NOW}
+    return Delivery(channel="webhook", recipient=endpoint.url, endpoint=endpoint, **about, **fields)

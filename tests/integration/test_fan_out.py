@@ -2,21 +2,23 @@
 
 import random
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from merchants.models import Mode
 from messaging import subscribers
-from notifications import endpoints, fan_out
+from notifications import attempts, endpoints, fan_out
 from notifications.models import Audience, Channel, Contact, Delivery, Preference, WebhookEndpoint
 from payments.gateways.base import Approved, Declined
 from payments.models import PaymentEvent
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
-from tests.outbox import work
+from tests.outbox import subscribed, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,6 +126,27 @@ def test_a_disabled_endpoint_is_not_called_and_can_be_told_later(accept, endpoin
     row = Delivery.objects.get()
     assert (row.state, row.note, row.revive_at) == ("canceled", "the endpoint is disabled", None)
     assert not work().filter(actor="call_webhooks").exists()
+
+
+def test_what_is_written_while_its_endpoint_is_disabled_does_not_wait_for_ever(accept, endpoint):
+    """Whoever writes it saw the endpoint enabled; whoever disables it does not see what is not committed."""
+    accept()
+    with ThreadPoolExecutor(1) as elsewhere, transaction.atomic():
+        ids = [UUID(row.payload["ids"][0]) for row in subscribed()]
+        fan_out.take(ids)
+        elsewhere.submit(disable_elsewhere, endpoint).result()
+    delivery = Delivery.objects.get()
+    assert delivery.state == "pending"
+    assert attempts.claim_for_endpoint(endpoint.pk, now=timezone.now()) is None
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.note) == ("canceled", "the endpoint is disabled: disabled by you")
+
+
+def disable_elsewhere(endpoint):
+    try:
+        endpoints.change(endpoint=endpoint, now=timezone.now(), enabled=False)
+    finally:
+        connections.close_all()
 
 
 def test_a_deleted_endpoint_is_not_told_at_all(accept, endpoint):

@@ -2,22 +2,29 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import cache
 
 import pytest
+from django.conf import settings
 from django.db import connection, connections
+from django.utils import timezone
+from dramatiq.brokers.stub import StubBroker
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from merchants.models import Mode
 from messaging import subscribers
+from messaging.process import start_workers, stop_workers
 from notifications import attempts, endpoints, vault
-from notifications.models import Delivery
+from notifications.models import Delivery, DeliveryAttempt
 from notifications.webhooks.caller import Caller
-from notifications.webhooks.dispatch import Dispatch
+from notifications.webhooks.dispatch import DEADLINE, Dispatch, Drain
 from payments.gateways.base import Approved
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
-from tests.deliveries import again, delivery_to, endpoint_of
+from tests.deliveries import OK, again, delivery_to, endpoint_of
 from tests.receiver import Receiver
 from tests.system import eventually
 
@@ -51,7 +58,7 @@ def caller():
 
 @pytest.fixture
 def dispatch(caller):
-    made = Dispatch(caller, most=150)
+    made = Dispatch(caller, most=500)
     yield made
     assert made.drain(30), "a slot was lost"
     made.close()
@@ -112,18 +119,19 @@ def test_during_a_rotation_both_secrets_verify_and_afterwards_only_the_new_one(m
 
 def test_a_hundred_receivers_that_hang_do_not_hold_up_one_that_does_not(merchant, receiver, hanging, dispatch):
     """The fast one's are all delivered while every slow one still hangs."""
-    slow = [endpoint_of(merchant, f"{hanging.url}/{number}", kind="payment") for number in range(20)]
+    slow = [endpoint_of(merchant, f"{hanging.url}/{number}", kind="payment") for number in range(100)]
     for endpoint in slow:
         for _ in range(5):
             delivery_to(endpoint, recipient=endpoint.url)
     for endpoint in slow:
         dispatch.work_off(endpoint.pk)
-    eventually(lambda: len(hanging.calls) == 100, within=30, what="a hundred calls hang")
+    hung = 250 + 50  # each has five calls until half of the slots are taken, and then one
+    eventually(lambda: len(hanging.calls) == hung, within=30, what="a call to each hangs")
     fast = endpoint_of(merchant, receiver.url)
     rows = [delivery_to(fast, recipient=receiver.url) for _ in range(10)]
     dispatch.work_off(fast.pk)
     eventually(delivered(*rows), within=30, what="the fast one is told")
-    assert Delivery.objects.filter(state="pending").count() == 100
+    assert Delivery.objects.filter(state="pending").count() == 500
     assert connection_count() < 20, "a call that waits holds no database connection"
     hanging.let_go.set()
     eventually(lambda: not Delivery.objects.filter(state="pending").exists(), within=30, what="all are told")
@@ -133,6 +141,48 @@ def connection_count():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         return cursor.fetchone()[0]
+
+
+def test_slow_ones_with_much_waiting_for_them_never_share_all_slots_among_themselves(
+    merchant, receiver, hanging, caller
+):
+    dispatch = Dispatch(caller, most=10)
+    slow = [endpoint_of(merchant, f"{hanging.url}/{number}", kind="payment") for number in range(2)]
+    for endpoint in slow:
+        for _ in range(10):
+            delivery_to(endpoint, recipient=endpoint.url)
+        dispatch.work_off(endpoint.pk)
+    row = delivery_to(endpoint_of(merchant, receiver.url), recipient=receiver.url)
+    beginning = threading.Thread(target=run_and_close, args=(dispatch, row.endpoint_id))
+    beginning.start()
+    try:
+        eventually(delivered(row), within=30, what="the fast one is told")
+        assert DeliveryAttempt.objects.get().delivery_id == row.pk, "it did not wait for a slow one"
+    finally:
+        hanging.let_go.set()
+        beginning.join()
+        assert dispatch.drain(30)
+        dispatch.close()
+
+
+def test_an_endpoint_with_much_waiting_for_it_never_keeps_the_thread_that_serves_all(merchant, caller, settings):
+    settings.WEBHOOKS_PER_ENDPOINT = 3
+    dispatch = Dispatch(caller, most=50)
+    endpoint = endpoint_of(merchant)
+    for _ in range(9):
+        delivery_to(endpoint)
+    begun = []
+
+    def end_at_once(claim):
+        """There is room again before the thread looks."""
+        begun.append(claim)
+        attempts.settle(claim, OK, latency=timedelta(), now=timezone.now())
+        dispatch._slots.release()
+
+    dispatch._begin = end_at_once
+    dispatch.work_off(endpoint.pk)
+    assert len(begun) == 3
+    dispatch.close()
 
 
 def test_one_endpoint_is_never_called_more_often_at_once_than_its_cap(merchant, hanging, dispatch, settings):
@@ -194,6 +244,30 @@ def test_a_stopping_worker_ends_its_calls_and_begins_no_more(merchant, hanging, 
     dispatch.work_off_soon.join()
     assert (again(first).state, again(second).state) == ("delivered", "pending")
     assert len(hanging.calls) == 1
+    dispatch.close()
+
+
+def test_a_process_of_several_workers_lets_its_calls_end_and_then_stops_at_once(merchant, hanging, caller, monkeypatch):
+    """Each of them is shut down; were each to wait for all slots, all but one would wait in vain."""
+    dispatch = Dispatch(caller, most=3)
+    shared = cache(lambda: dispatch)
+    monkeypatch.setattr("notifications.webhooks.dispatch.shared_dispatch", shared)
+    broker = StubBroker(middleware=[Drain()])
+    for queue in settings.WORKER_THREADS:
+        broker.declare_queue(queue)
+    monkeypatch.setattr("dramatiq.get_broker", lambda: broker)
+    workers = start_workers(dict.fromkeys(settings.WORKER_THREADS, 1))
+    row = delivery_to(endpoint_of(merchant, hanging.url), recipient=hanging.url)
+    shared().work_off(row.endpoint_id)
+    eventually(lambda: hanging.calls, within=20, what="a call hangs")
+    started, stopping = time.monotonic(), threading.Thread(target=stop_workers, args=(workers,))
+    stopping.start()
+    eventually(lambda: dispatch._stopping, within=20, what="the workers stop")
+    assert stopping.is_alive(), "it waits for the call"
+    hanging.let_go.set()
+    stopping.join()
+    assert time.monotonic() - started < DEADLINE
+    assert again(row).state == "delivered"
     dispatch.close()
 
 
