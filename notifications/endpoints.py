@@ -73,16 +73,19 @@ def refuse_too_many(merchant: Merchant, mode: Mode, url: str) -> None:
 @transaction.atomic(durable=True)
 def change(*, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, **fields: Any) -> WebhookEndpoint:
     """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
-    and what was not delivered will go to the new URL.
+    and what was not delivered will go to the new URL, of which nothing bad is known yet.
 
     Raises:
         EndpointExists: another endpoint has the URL. EndpointDeleted: see there.
     """
     locked = lock_present(endpoint.pk)
+    moves = fields.get("url", locked.url) != locked.url
+    returns = enabled is True and not locked.enabled
     for name, value in fields.items():
         setattr(locked, name, value)
-    if enabled is True and not locked.enabled:
+    if returns:
         locked.enabled, locked.disabled_at, locked.disabled_reason = True, None, ""
+    if moves or returns:
         locked.failing_since = locked.warned_at = None
     save(locked)
     if "url" in fields:
