@@ -29,11 +29,15 @@ class WithoutPayers(logging.Filter):
         return True
 
 
+#: Mail addresses, phone numbers and the queries of URLs: libraries quote in their errors what they were given.
+PRIVATE: Final = re.compile(r"""[^\s@<>(]{1,64}@[^\s@<>"')]{1,255}|\+[1-9][0-9]{6,14}|(?<=\?)[^\s<>"')]+""")
+
+
 def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
-    """The exception as data, without the DETAIL in which PostgreSQL quotes whole rows."""
+    """The exception as data, without addresses, and the DETAIL in which PostgreSQL quotes whole rows."""
     stacks = FRAMES(exc_info)
     for stack in stacks:
-        stack["exc_value"] = stack["exc_value"].partition("\nDETAIL:")[0]
+        stack["exc_value"] = PRIVATE.sub("…", stack["exc_value"].partition("\nDETAIL:")[0])
     return stacks
 
 

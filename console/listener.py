@@ -135,7 +135,7 @@ def document_of(body: bytes) -> Mapping[str, Any]:
     """The JSON object in a body."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -6,7 +6,7 @@ that brought us here is only a doorbell: what is due, the row says. A success co
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -149,6 +149,8 @@ def fail(claim: Claim, failure: Failed, *, now: datetime) -> None:
     """Try again later, or give it up; if nobody else has taken it in hand since."""
     delivery = claim.delivery
     ours = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.PENDING, fence=claim.number)
+    if failure.gone and ours.exclude(recipient=delivery.recipient).exists():
+        failure = replace(failure, gone=False, final=False)  # so said the URL that its endpoint had before
     delay = next_delay(delivery.channel, delivery.tries, failure)
     if failure.gone:
         ours.update(**ended(Delivery.State.CANCELED, now=now), note=failure.detail[:500])

@@ -53,7 +53,7 @@ def note_success(endpoint_id: UUID, *, now: datetime) -> None:
 
 def note_failure(locked: WebhookEndpoint, delivery: Delivery, failure: Failed, *, now: datetime) -> None:
     """Remember since when it fails; warn its merchant, once in an outage; disable it when it is gone."""
-    if not locked.enabled:
+    if not locked.enabled or has_moved(locked, delivery):
         return
     if locked.failing_since is None:
         locked.failing_since = now
@@ -66,6 +66,11 @@ def note_failure(locked: WebhookEndpoint, delivery: Delivery, failure: Failed, *
         locked.warned_at = now
         locked.save(update_fields=["warned_at"])
         tell(locked, OwnType.FAILING, reason=failure.detail, since=locked.failing_since, now=now)
+
+
+def has_moved(locked: WebhookEndpoint, delivery: Delivery) -> bool:
+    """Whether the endpoint has another URL by now than the one that was called: that one's faults are not its own."""
+    return locked.kind == WebhookEndpoint.Kind.REGISTERED and delivery.recipient != locked.url
 
 
 def give_up(locked: WebhookEndpoint, *, reason: str, now: datetime) -> None:

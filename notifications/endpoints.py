@@ -75,16 +75,20 @@ def change(
     *, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, by: str = "you", **fields: Any
 ) -> WebhookEndpoint:
     """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
-    and what was not delivered will go to the new URL. `by`: who disables it, as its merchant shall read it.
+    and what was not delivered will go to the new URL, of which nothing bad is known yet. `by`: who disables it, as its
+    merchant shall read it.
 
     Raises:
         EndpointExists: another endpoint has the URL. EndpointDeleted: see there.
     """
     locked = lock_present(endpoint.pk)
+    moves = fields.get("url", locked.url) != locked.url
+    returns = enabled is True and not locked.enabled
     for name, value in fields.items():
         setattr(locked, name, value)
-    if enabled is True and not locked.enabled:
+    if returns:
         locked.enabled, locked.disabled_at, locked.disabled_reason = True, None, ""
+    if moves or returns:
         locked.failing_since = locked.warned_at = None
     save(locked)
     if "url" in fields:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.amounts import told_amount
 from notifications.legible import legible, shorten
+from notifications.masking import mask_url
 from notifications.notices import Notice, OwnType
 
 #: Characters: of a name or an order id inside a sentence, of a value in the list below, of a URL, and of a subject.
@@ -133,7 +134,7 @@ def merchant_facts(notice: Notice) -> Iterator[tuple[str, str]]:
 
 def endpoint_facts(notice: Notice) -> Iterator[tuple[str, str]]:
     """Which endpoint, since when, and why."""
-    yield gettext("Address"), legible(notice.data["url"], URL)
+    yield gettext("Address"), legible(mask_url(notice.data["url"]), URL)
     if since := notice.data.get("since"):
         yield gettext("Failing since"), time_of(datetime.fromisoformat(since), notice.language)
     yield gettext("Reason"), legible(translated(notice.data.get("reason")), URL)

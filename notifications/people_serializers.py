@@ -22,9 +22,13 @@ class ContactRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """All that is to be known of a payer; what is absent, null or empty is forgotten."""
 
     email = serializers.EmailField(required=False, allow_null=True, allow_blank=True, max_length=254)
-    phone = PhoneField(required=False, allow_null=True, help_text="E.164.")
+    phone = PhoneField(required=False, allow_null=True, allow_blank=True, help_text="E.164.")
     language = serializers.ChoiceField(
-        choices=settings.LANGUAGES, required=False, allow_null=True, help_text="Absent: the merchant's."
+        choices=settings.LANGUAGES,
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        help_text="Absent: the merchant's.",
     )
 
     def to_fields(self) -> dict[str, str]:

@@ -113,9 +113,11 @@ def test_what_is_malformed_is_named_and_nothing_kept(client, body, code):
     assert not Contact.objects.exists()
 
 
-def test_null_and_empty_mean_nothing_is_known(client):
-    made = ok(put(client, "user-7", {"email": "", "phone": None, "language": None}), 201)
-    assert [made[name] for name in MAX] == [None] * 3
+@pytest.mark.parametrize("nothing", [None, ""], ids=["null", "empty"])
+def test_null_and_empty_mean_nothing_is_known(client, nothing):
+    ok(put(client, "user-7", MAX), 201)
+    left = ok(put(client, "user-7", dict.fromkeys(MAX, nothing)))
+    assert [left[name] for name in MAX] == [None] * 3
 
 
 def test_nobody_reaches_another_merchants_payers_nor_those_of_the_other_mode(client, merchant, other_merchant):

@@ -18,6 +18,7 @@ from tests.outbox import work
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = timezone.now()
+NEW = "https://new.shop.example/hooks"
 GONE = Failed(detail="it answered 410: it wants no more webhooks", status_code=410, final=True, gone=True)
 
 
@@ -108,6 +109,23 @@ def test_who_answers_410_is_called_no_more(endpoint):
     assert (again(delivery).state, again(other).state) == ("canceled", "canceled")
     assert not attempt(other, OK, now=NOW + timedelta(days=1))
     assert [mail.event_type for mail in mails()] == ["webhook_endpoint.disabled"]
+
+
+def test_the_faults_of_its_old_url_are_not_held_against_a_new_one(endpoint):
+    fail_until(delivery_to(endpoint, now=NOW - timedelta(hours=121)), 4, now=NOW - timedelta(hours=121))
+    endpoints.change(endpoint=endpoint, url=NEW, now=NOW)
+    fail_until(delivery_to(endpoint, recipient=NEW, now=NOW), 1)
+    assert (again(endpoint).enabled, endpoint.failing_since) == (True, NOW)
+
+
+@pytest.mark.parametrize("late", [GONE, DOWN], ids=["gone", "down"])
+def test_a_late_failure_of_the_old_url_neither_disables_the_new_one_nor_keeps_the_event_from_it(endpoint, late):
+    delivery = delivery_to(endpoint, now=NOW)
+    claim = claim_for_endpoint(endpoint.pk, now=NOW)
+    endpoints.change(endpoint=endpoint, url=NEW, now=NOW)
+    attempts.settle(claim, late, latency=timedelta(seconds=9), now=NOW)
+    assert (again(endpoint).enabled, endpoint.failing_since) == (True, None)
+    assert (again(delivery).state, delivery.recipient) == ("pending", NEW)
 
 
 def test_a_410_of_one_payments_url_ends_that_delivery_and_spares_its_origin(merchant):

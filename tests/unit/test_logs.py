@@ -2,6 +2,7 @@
 
 import sys
 
+import pytest
 from django.test import RequestFactory
 
 from config.logs import traceback_without_rows
@@ -16,6 +17,22 @@ def test_a_traceback_has_no_local_variables_and_quotes_no_row():
         told = str(traceback_without_rows(sys.exc_info()))
     assert "violates check" in told
     assert "canary" not in told
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["canary7@example.com", '"canary7"@example.com', "+4915123456789", "https://shop.example/in?token=canary7"],
+    ids=["mail", "quoted", "phone", "url"],
+)
+def test_a_traceback_quotes_no_address(address):
+    try:
+        raise ValueError(f"Invalid address <{address}>; is it one?")
+    except ValueError:
+        (stack,) = traceback_without_rows(sys.exc_info())
+    assert stack["exc_value"].startswith("Invalid address <")
+    assert stack["exc_value"].endswith(">; is it one?")
+    assert "canary7" not in stack["exc_value"]
+    assert "123456789" not in stack["exc_value"]
 
 
 def test_a_request_is_logged_without_what_was_searched_for():

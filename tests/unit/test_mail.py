@@ -109,6 +109,14 @@ def test_a_merchant_is_told_which_endpoint_fails_since_when_and_why():
         assert fact in text
 
 
+def test_the_secret_in_an_endpoints_url_is_in_no_mail():
+    url = "https://shop.example/hooks?token=hush"
+    for kind in ("webhook_endpoint.failing", "webhook_endpoint.disabled"):
+        letter = write(notice(kind, audience="merchant", data={"url": url}))
+        assert "https://shop.example/hooks?token=…" in letter.text
+        assert "hush" not in letter.text + letter.html + letter.subject
+
+
 HOSTILE = '<script>alert(1)</script>\r\nBcc: all@example.org\u2028"&\u202e\x00'
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -338,6 +339,26 @@ def test_a_resolver_that_never_answers_does_not_hold_a_call_beyond_its_deadline(
 
     result = make_caller(resolve=never).call_now("http://hooks.example.com/", headers={}, body=b"", deadline=0.1)
     assert result == Failed(detail="no whole answer within 0.1 s")
+
+
+def test_silent_name_servers_do_not_hold_up_other_calls(make_caller, serve, monkeypatch, settings):
+    ask, over = socket.getaddrinfo, threading.Event()
+
+    def ask_some(name, *arguments, **options):
+        if name == "silent.example":
+            over.wait(60)
+            raise socket.gaierror
+        return ask("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask_some)
+    caller, stranger = make_caller(), serve()
+    for _ in range(settings.WEBHOOKS_IN_FLIGHT - 1):
+        caller.submit("http://silent.example/", headers={}, body=b"")
+    try:
+        result = caller.call_now(f"http://quick.example:{stranger.port}/", headers={}, body=b"", deadline=10)
+    finally:
+        over.set()
+    assert isinstance(result, Delivered)
 
 
 @pytest.mark.parametrize(
