@@ -29,6 +29,14 @@ class WithoutPayers(logging.Filter):
         return True
 
 
+class WithoutTwins(logging.Filter):
+    """Dramatiq warns where several workers share a broker, as ours do on purpose: each has a queue to itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is another warning."""
+        return not (isinstance(record.msg, str) and record.msg.startswith("You're adding a middleware of the same"))
+
+
 def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
     """The exception as data, without the DETAIL in which PostgreSQL quotes whole rows."""
     stacks = FRAMES(exc_info)
@@ -62,8 +70,10 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
                 "foreign_pre_chain": foreign,
             },
         },
-        "filters": {"without_payers": {"()": WithoutPayers}},
-        "handlers": {"stream": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "filters": {"without_payers": {"()": WithoutPayers}, "without_twins": {"()": WithoutTwins}},
+        "handlers": {
+            "stream": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["without_twins"]}
+        },
         "root": {"handlers": ["stream"], "level": level},
         "loggers": {
             # pika narrates every connection attempt; the relay and the worker say what matters themselves.

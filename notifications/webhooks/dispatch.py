@@ -23,7 +23,8 @@ from messaging.failpoints import failpoint
 from notifications import attempts, endpoints
 from notifications.attempts import Claim
 from notifications.messages import data_of
-from notifications.outcomes import Result, defect
+from notifications.outcomes import Failed, Result, defect
+from notifications.vault import Locked
 from notifications.webhooks.caller import Caller, shared_caller
 from notifications.webhooks.documents import document_of
 from notifications.webhooks.signing import headers_of
@@ -34,6 +35,8 @@ log = structlog.get_logger(__name__)
 DEADLINE: Final = 15.0
 #: Threads that record what came of calls; each holds a database connection.
 SETTLERS: Final = 4
+#: Said to merchants too, so it names no setting of ours; the log and `manage.py doctor` do.
+UNSIGNED: Final = Failed(detail="the endpoint's secret cannot be read on our side, so it cannot be signed", ours=True)
 
 
 class Dispatch:
@@ -106,7 +109,7 @@ class Dispatch:
         except Exception as error:
             log.exception("webhook_not_sent", delivery=str(claim.delivery.pk))
             failed: Future[Result] = Future()
-            failed.set_result(defect(error))
+            failed.set_result(UNSIGNED if isinstance(error, Locked) else defect(error))
             return failed
         return self._caller.submit(url, headers=headers, body=body, deadline=DEADLINE)
 

@@ -94,7 +94,8 @@ def forbidden(response):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("delete", URL), ("patch", "/api/v1/notification-preferences"), ("patch", "/api/v1/contacts/u")]
+    ("method", "path"),
+    [("delete", URL), ("patch", "/api/v1/notification-preferences"), ("patch", "/api/v1/contacts/u")],
 )
 def test_a_method_that_an_address_does_not_have_is_not_blamed_on_the_scope(anybody, key, method, path):
     answer = getattr(anybody, method)(path, headers={"authorization": f"Bearer {KEY}"})
