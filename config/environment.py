@@ -171,6 +171,8 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
         faults["SANDBOX_WEBHOOK_SECRET"] = ["must be `whsec_` and the base64 of 24 to 64 random bytes, or two of them."]
     if values.database_url == "":
         faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
+    if values.rabbitmq_url and not values.rabbitmq_url.startswith(("amqp://", "amqps://")):
+        faults["RABBITMQ_URL"] = ["must begin with amqp:// or amqps://; it looks like amqp://user:password@host/%2F."]
     if values.encryption_keys == []:
         faults["ENCRYPTION_KEYS"] = ["is empty; `openssl rand -hex 32` makes a key."]
     faults |= email_faults(values) | twilio_faults(values)

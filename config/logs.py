@@ -29,6 +29,14 @@ class WithoutPayers(logging.Filter):
         return True
 
 
+class WithoutTwins(logging.Filter):
+    """Dramatiq warns where several workers share a broker, as ours do on purpose: each has a queue to itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is another warning."""
+        return not (isinstance(record.msg, str) and record.msg.startswith("You're adding a middleware of the same"))
+
+
 #: Mail addresses, phone numbers and the queries of URLs: libraries quote in their errors what they were given.
 PRIVATE: Final = re.compile(r"""[^\s@<>(]{1,64}@[^\s@<>"')]{1,255}|\+[1-9][0-9]{6,14}|(?<=\?)[^\s<>"')]+""")
 
@@ -66,8 +74,10 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
                 "foreign_pre_chain": foreign,
             },
         },
-        "filters": {"without_payers": {"()": WithoutPayers}},
-        "handlers": {"stream": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "filters": {"without_payers": {"()": WithoutPayers}, "without_twins": {"()": WithoutTwins}},
+        "handlers": {
+            "stream": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["without_twins"]}
+        },
         "root": {"handlers": ["stream"], "level": level},
         "loggers": {
             # pika narrates every connection attempt; the relay and the worker say what matters themselves.

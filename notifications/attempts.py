@@ -98,6 +98,7 @@ def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
 
 def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> None:
     """`settle`, waiting for a database that is away as long as the lease lasts: what was sent is not sent again."""
+    tell(claim, result, latency=latency)
     for pause in OUTAGE_PAUSES:
         close_old_connections()
         try:
@@ -109,6 +110,22 @@ def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> Non
         else:
             return
     settle(claim, result, latency=latency, now=timezone.now())
+
+
+def tell(claim: Claim, result: Result, *, latency: timedelta) -> None:
+    """The attempt in the log, for whoever wonders there what a mail server or a receiver does."""
+    delivery = claim.delivery
+    log.info(
+        "delivery_answered",
+        delivery=str(delivery.pk),
+        channel=delivery.channel,
+        endpoint=str(delivery.endpoint_id) if delivery.endpoint_id else None,
+        answer=type(result).__name__,
+        status_code=result.status_code,
+        detail=getattr(result, "detail", ""),
+        milliseconds=round(latency / timedelta(milliseconds=1)),
+        request_id=delivery.request_id,
+    )
 
 
 @transaction.atomic(durable=True)

@@ -90,6 +90,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
         "sandbox_url": f"http://127.0.0.1:{sandbox_port}",
         "database_url": servers.database_url,
         "rabbitmq_url": servers.rabbitmq_url,
+        "encryption_key": secrets.encryption_key,
     }
     env = environment(info, secrets, servers, data)
     logs = data / "logs"

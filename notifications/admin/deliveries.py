@@ -80,8 +80,8 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
     """The log of mail, SMS and webhooks. Addresses are masked."""
 
     list_display = (
-        *("event_type", "state_badge", "channel", "to", "created"),
-        *("tries", "next_attempt", "note", "merchant"),
+        *("event_type", "state_badge", "to", "note", "created"),
+        *("channel", "tries", "next_attempt", "merchant"),
     )
     list_filter = ("state", "channel", EventTypeFilter, "mode", AgeFilter)
     list_select_related = ("merchant",)

@@ -24,8 +24,9 @@ from notifications import attempts, endpoints
 from notifications.attempts import Claim
 from notifications.messages import data_of
 from notifications.models import Channel
-from notifications.outcomes import Result, defect
+from notifications.outcomes import Failed, Result, defect
 from notifications.routes import topic_of
+from notifications.vault import Locked
 from notifications.webhooks.caller import Caller, shared_caller
 from notifications.webhooks.documents import document_of
 from notifications.webhooks.signing import headers_of
@@ -38,6 +39,8 @@ DEADLINE: Final = 15.0
 SETTLERS: Final = 4
 #: Seconds in which an answer that has come is recorded, as a rule.
 MOMENT: Final = 2.0
+#: Said to merchants too, so it names no setting of ours; the log and `manage.py doctor` do.
+UNSIGNED: Final = Failed(detail="the endpoint's secret cannot be read on our side, so it cannot be signed", ours=True)
 
 
 class Dispatch:
@@ -126,7 +129,7 @@ class Dispatch:
         except Exception as error:
             log.exception("webhook_not_sent", delivery=str(claim.delivery.pk))
             failed: Future[Result] = Future()
-            failed.set_result(defect(error))
+            failed.set_result(UNSIGNED if isinstance(error, Locked) else defect(error))
             return failed
         return self._caller.submit(url, headers=headers, body=body, deadline=DEADLINE)
 

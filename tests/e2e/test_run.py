@@ -65,11 +65,33 @@ def test_a_message_becomes_a_payment_where_there_is_a_rabbitmq(run):
     assert run.get("/health").json()["parts"]["intake"] == {"status": "healthy"}
 
 
+def readmes_variables(run):
+    """The variables that the README exports for commands beside a run."""
+    block = (ROOT / "README.md").read_text().partition("# The servers of `make run`.\n")[2].partition("\n\n")[0]
+    script = block.replace(".venv/bin/python", sys.executable).replace(".data/", f"{run.data}/") + "\nenv -0"
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
+    return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+
+
+def test_with_the_readmes_variables_a_command_locks_secrets_that_the_workers_can_open(run):
+    env = readmes_variables(run)
+    command = [sys.executable, str(ROOT / "manage.py"), "sandbox"]
+    listener = subprocess.Popen([*command, "listen", "--events", "payment.succeeded"], env=env, stdout=subprocess.PIPE)
+    try:
+        assert b"Registered" in listener.stdout.readline()
+        assert b"Listening" in listener.stdout.readline()
+        subprocess.run([*command, "trigger", "payment.succeeded"], env=env, stdout=subprocess.DEVNULL, check=True)
+        assert b"signature ok" in listener.stdout.readline(), "the first webhook verifies"
+    finally:
+        listener.terminate()
+        listener.communicate(timeout=30)
+
+
 def test_demo_json_says_all_and_only_to_its_owner(run):
     demo = run.reload()
     assert set(demo) == {
         *("url", "api_key", "admin_user", "admin_password", "sandbox_url", "database_url", "rabbitmq_url"),
-        "processes",
+        *("encryption_key", "processes"),
     }
     assert stat.S_IMODE((run.data / "demo.json").stat().st_mode) == 0o600
     assert all(alive(pid) for pid in demo["processes"].values())

@@ -90,6 +90,20 @@ def forbidden(response):
     assert not Payment.objects.exists()
 
 
+# --- methods
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("delete", URL), ("patch", "/api/v1/notification-preferences"), ("patch", "/api/v1/contacts/u")],
+)
+def test_a_method_that_an_address_does_not_have_is_not_blamed_on_the_scope(anybody, key, method, path):
+    answer = getattr(anybody, method)(path, headers={"authorization": f"Bearer {KEY}"})
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert "GET" in answer["Allow"]
+    unauthenticated(getattr(anybody, method)(path))
+
+
 # --- API keys
 
 

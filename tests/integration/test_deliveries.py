@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from messaging.models import DeadLetter
 from notifications import attempts, messages, rescue, schedule
@@ -271,3 +272,15 @@ def test_a_redelivery_begins_anew_and_keeps_its_story(endpoint):
     assert (again(delivery).state, delivery.tries, delivery.finished_at) == ("pending", 0, None)
     assert attempt(delivery, OK, now=NOW)
     assert list(delivery.attempts.order_by("number").values_list("outcome", flat=True)) == ["failed", "delivered"]
+
+
+def test_what_a_receiver_answered_can_be_read_in_the_log_without_its_address(merchant):
+    """A mail server that is down would else show nowhere but in rows."""
+    row = delivery_to(merchant=merchant, channel="email", recipient="canary@example.com", request_id="req-1")
+    claim = attempts.claim(row.pk, now=timezone.now())
+    with capture_logs() as lines:
+        attempts.settle_patiently(claim, DOWN, latency=timedelta(seconds=2))
+    (line,) = [line for line in lines if line["event"] == "delivery_answered"]
+    assert (line["delivery"], line["channel"], line["request_id"]) == (str(row.pk), "email", "req-1")
+    assert (line["answer"], line["detail"], line["milliseconds"]) == ("Failed", "connection refused", 2000)
+    assert "canary" not in str(line)

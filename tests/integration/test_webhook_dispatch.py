@@ -212,7 +212,7 @@ def test_a_secret_that_cannot_be_read_stops_neither_the_others_nor_the_process(m
     dispatch.work_off(broken.pk)
     dispatch.work_off(row.endpoint_id)
     eventually(delivered(row), within=20, what="the other is delivered")
-    eventually(lambda: "Locked" in again(lost).note, within=20, what="the defect is recorded")
+    eventually(lambda: "secret cannot be read" in again(lost).note, within=20, what="the defect is recorded")
     assert (lost.state, again(broken).failing_since) == ("pending", None)
     assert lost.attempts.get().outcome == "failed"
 

@@ -98,6 +98,11 @@ def test_dead_letters_are_kept_for_a_time_that_the_calendar_has(faults, seconds)
     assert faults(**PRODUCTION, DEAD_LETTERS_KEPT_FOR=seconds).keys() == {"DEAD_LETTERS_KEPT_FOR"}
 
 
+@pytest.mark.parametrize("url", ["None", "localhost:5672", "http://mq.example.com/"])
+def test_a_url_that_is_not_rabbitmqs_is_no_traceback(faults, url):
+    assert faults(**{**PRODUCTION, "RABBITMQ_URL": url}).keys() == {"RABBITMQ_URL"}
+
+
 def test_all_contradictions_are_named_at_once(faults):
     named = faults(
         **{**PRODUCTION, "SECRET_KEY": DEVELOPMENT_SECRET, "JWT_SIGNING_KEY": DEVELOPMENT_SECRET, "ALLOWED_HOSTS": "*"}
