@@ -159,10 +159,20 @@ def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]
     return delivery.recipient, headers, body
 
 
+#: `cache` alone would make two where two threads are the first to ask, and a stopping worker would end one of them.
+ONE_AT_A_TIME: Final = threading.Lock()
+
+
 @cache
+def make_dispatch() -> Dispatch:
+    """To be asked by one thread at a time; see `shared_dispatch`."""
+    return Dispatch(shared_caller(), most=settings.WEBHOOKS_IN_FLIGHT)
+
+
 def shared_dispatch() -> Dispatch:
     """This process's calls."""
-    return Dispatch(shared_caller(), most=settings.WEBHOOKS_IN_FLIGHT)
+    with ONE_AT_A_TIME:
+        return make_dispatch()
 
 
 class Drain(Middleware):
@@ -185,4 +195,4 @@ class Drain(Middleware):
 def is_calling(worker: Worker) -> bool:
     """Whether it is the worker that serves webhooks, and has."""
     queue, _ = settings.MESSAGE_ROUTES[topic_of(Channel.WEBHOOK)]
-    return queue in worker.consumers and bool(shared_dispatch.cache_info().currsize)
+    return queue in worker.consumers and bool(make_dispatch.cache_info().currsize)

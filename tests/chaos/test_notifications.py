@@ -1,6 +1,7 @@
 """Whoever must be told is told, whatever crashes on the way; and what tells them can touch no payment."""
 
 import email
+import subprocess
 import threading
 from collections import Counter
 from email import policy
@@ -132,3 +133,23 @@ def test_nobody_listening_holds_up_no_payment(system, endpoint, receiver, dice, 
     system.verify(clients.ids)
     assert told(system)["pending"], "somebody is still to be told"
     let_go.set()
+
+
+def test_a_worker_that_is_told_to_stop_ends_its_calls_and_none_is_made_twice(system, endpoint, receiver):
+    let_go = threading.Event()
+    receiver.answer = lambda _call: let_go.wait(30) and 204
+    system.start("relay")
+    worker = system.start("worker")
+    ids = system.accept(3)
+    system.await_final(ids)
+    eventually(lambda: len(receiver.calls) >= 5, within=60, what="calls hang, as many as the endpoint may have")
+    worker.child.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.child.wait(3)
+    let_go.set()
+    assert worker.child.wait(15) == 0, worker.last_words()
+    assert told(system)["delivered"] == len(receiver.calls) == 5
+    system.start("worker")
+    eventually(lambda: all_are_told(system), within=60, what=lambda: f"all are told, not {told(system)}")
+    assert max(Counter(receiver.ids()).values()) == 1
+    system.verify(ids)
