@@ -14,11 +14,12 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from messaging import dead_letters, outbox
-from notifications import endpoint_health
+from notifications import endpoint_health, endpoints
 from notifications.models import Delivery, DeliveryAttempt
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.routes import topic_of
@@ -71,16 +72,24 @@ def claim_for_endpoint(endpoint_id: UUID, *, now: datetime, most: int | None = N
 
     The endpoint's lock makes the count exact among all workers.
     """
-    room = endpoint_health.room(endpoint_id, now=now)
+    endpoint = endpoints.lock(endpoint_id)
+    room = endpoint_health.room(endpoint, now=now)
     room = room if most is None else min(room, most)
-    of_endpoint = Delivery.objects.filter(endpoint=endpoint_id)
-    busy = of_endpoint.filter(state=Delivery.State.PENDING, lease_expires_at__gt=now).count() if room else 0
-    if busy >= room:
-        return None
-    delivery = (
-        of_endpoint.filter(may_be_claimed(now=now)).select_related("endpoint").order_by("next_attempt_at", "id").first()
+    under_way = Delivery.objects.filter(
+        endpoint=OuterRef("endpoint"), state=Delivery.State.PENDING, lease_expires_at__gt=now
     )
-    return take_in_hand(delivery, now=now) if delivery else None
+    busy = Subquery(under_way.order_by().values("endpoint").annotate(count=Count("*")).values("count"))
+    due = due_for(endpoint_id, now=now).annotate(busy=Coalesce(busy, 0))
+    delivery = due.order_by("next_attempt_at", "id").first() if room else None
+    if delivery is None or delivery.busy >= room:
+        return None
+    delivery.endpoint = endpoint
+    return take_in_hand(delivery, now=now)
+
+
+def due_for(endpoint_id: UUID, *, now: datetime) -> QuerySet[Delivery]:
+    """What waits for an endpoint and may be sent. Asked without a lock it tells only whether a claim is worth it."""
+    return Delivery.objects.filter(may_be_claimed(now=now), endpoint=endpoint_id)
 
 
 def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:

@@ -23,16 +23,15 @@ DISABLE_AFTER: Final = timedelta(hours=120)
 RESOLUTION: Final = timedelta(minutes=1)
 
 
-def room(endpoint_id: UUID, *, now: datetime) -> int:
-    """How many calls may be under way to an endpoint, now locked: few to one that fails, none to a disabled one.
+def room(locked: WebhookEndpoint, *, now: datetime) -> int:
+    """How many calls may be under way to a locked endpoint: few to one that fails, none to a disabled one.
 
     What waits for a disabled one all the same was written by somebody who had seen it enabled.
     """
-    endpoint = endpoints.lock(endpoint_id)
-    if not endpoint.enabled:
-        endpoints.cancel_waiting(endpoint, now=now)
+    if not locked.enabled:
+        endpoints.cancel_waiting(locked, now=now)
         return 0
-    return settings.WEBHOOKS_PER_ENDPOINT if endpoint.failing_since is None else 1
+    return settings.WEBHOOKS_PER_ENDPOINT if locked.failing_since is None else 1
 
 
 def note(delivery: Delivery, result: Result, *, now: datetime) -> None:

@@ -60,9 +60,9 @@ class Dispatch:
         No more than it has room for at once: each call is followed by the next when it ends, and the thread that began
         them is another endpoint's turn.
         """
-        for _ in range(settings.WEBHOOKS_PER_ENDPOINT):
+        for number in range(settings.WEBHOOKS_PER_ENDPOINT):
             self._slots.acquire()
-            if not self._begin_next(endpoint_id):
+            if not self._begin_next(endpoint_id, surely=number == 0):
                 return
 
     def stop(self) -> None:
@@ -86,15 +86,11 @@ class Dispatch:
         list(self._settlers.map(close, range(SETTLERS)))
         self._settlers.shutdown()
 
-    def _begin_next(self, endpoint_id: UUID | None) -> bool:
-        """With a slot in hand: begin one call, or give the slot back."""
+    def _begin_next(self, endpoint_id: UUID, *, surely: bool = False) -> bool:
+        """With a slot in hand: begin one call, or give the slot back. `surely`: somebody has said that one waits."""
         begun = False
         try:
-            claim = (
-                None
-                if self._stopping or endpoint_id is None
-                else attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=attempts.reckoned_now())
-            )
+            claim = self._claim(endpoint_id, surely=surely)
             if claim is not None:
                 self._begin(claim)
                 begun = True
@@ -102,6 +98,13 @@ class Dispatch:
             if not begun:
                 self._slots.release()
         return begun
+
+    def _claim(self, endpoint_id: UUID, *, surely: bool) -> Claim | None:
+        """The next call. A look without a lock spares most claims that would find nothing."""
+        now = attempts.reckoned_now()
+        if self._stopping or not (surely or attempts.due_for(endpoint_id, now=now).exists()):
+            return None
+        return attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=now)
 
     def _share(self) -> int:
         """How many calls an endpoint may have: once half of the slots are taken one, so that slow ones cannot share
@@ -146,10 +149,12 @@ class Dispatch:
         if not settled:
             self._slots.release()
             return
+        endpoint_id = claim.delivery.endpoint_id
+        assert endpoint_id
         try:
-            self._begin_next(claim.delivery.endpoint_id)
+            self._begin_next(endpoint_id)
         except Exception:
-            log.exception("webhook_not_begun", endpoint=str(claim.delivery.endpoint_id))
+            log.exception("webhook_not_begun", endpoint=str(endpoint_id))
 
 
 def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]:
@@ -162,10 +167,20 @@ def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]
     return delivery.recipient, headers, body
 
 
+#: `cache` alone would make two where two threads are the first to ask, and a stopping worker would end one of them.
+ONE_AT_A_TIME: Final = threading.Lock()
+
+
 @cache
+def make_dispatch() -> Dispatch:
+    """To be asked by one thread at a time; see `shared_dispatch`."""
+    return Dispatch(shared_caller(), most=settings.WEBHOOKS_IN_FLIGHT)
+
+
 def shared_dispatch() -> Dispatch:
     """This process's calls."""
-    return Dispatch(shared_caller(), most=settings.WEBHOOKS_IN_FLIGHT)
+    with ONE_AT_A_TIME:
+        return make_dispatch()
 
 
 class Drain(Middleware):
@@ -188,4 +203,4 @@ class Drain(Middleware):
 def is_calling(worker: Worker) -> bool:
     """Whether it is the worker that serves webhooks, and has."""
     queue, _ = settings.MESSAGE_ROUTES[topic_of(Channel.WEBHOOK)]
-    return queue in worker.consumers and bool(shared_dispatch.cache_info().currsize)
+    return queue in worker.consumers and bool(make_dispatch.cache_info().currsize)

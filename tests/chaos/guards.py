@@ -626,7 +626,7 @@ GUARDS = [
     guard(
         "whoever settles a call takes what waits next",
         "notifications/webhooks/dispatch.py",
-        "            self._begin_next(claim.delivery.endpoint_id)\n",
+        "            self._begin_next(endpoint_id)\n        except",
         "            self._slots.release()\n",
         "tests/integration/test_webhook_dispatch.py::test_one_endpoint_is_never_called_more_often_at_once_than_its_cap",
     ),

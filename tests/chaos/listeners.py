@@ -65,7 +65,8 @@ class Listeners:
 
     def deliveries(self) -> Counter[str]:
         """How many are in which state."""
-        return Counter(row["state"] for row in self.system.query("SELECT state FROM notifications_delivery"))
+        since = "SELECT state FROM notifications_delivery WHERE created_at >= %s"
+        return Counter(row["state"] for row in self.system.query(since, self.endpoint["created_at"]))
 
     def verify(self) -> str:
         """Each event was heard, signed, and nothing that never was; each receipt was sent. Says what came again."""

@@ -1,6 +1,8 @@
 """Whoever must be told is told, whatever crashes on the way; and what tells them can touch no payment."""
 
+import subprocess
 import threading
+from collections import Counter
 
 import pytest
 
@@ -60,3 +62,24 @@ def test_nobody_listening_holds_up_no_payment(system, listeners, dice):
     assert listeners.deliveries()["pending"], "somebody is still to be told"
     let_go.set()
     system.verify(clients.ids)
+
+
+def test_a_worker_that_is_told_to_stop_ends_its_calls_and_none_is_made_twice(system, listeners):
+    let_go = threading.Event()
+    receiver = listeners.receiver
+    receiver.answer = lambda _call: let_go.wait(30) and 204
+    system.start("relay")
+    worker = system.start("worker")
+    ids = system.accept(3, prefix="stopping")
+    system.await_final(ids)
+    eventually(lambda: len(receiver.calls) >= 5, within=60, what="calls hang, as many as the endpoint may have")
+    worker.child.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.child.wait(3)
+    let_go.set()
+    assert worker.child.wait(15) == 0, worker.last_words()
+    assert listeners.deliveries()["delivered"] == len(receiver.calls) == 5
+    system.start("worker")
+    listeners.await_all(within=60)
+    assert max(Counter(receiver.ids()).values()) == 1
+    system.verify(ids)

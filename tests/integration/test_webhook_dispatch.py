@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 
@@ -20,7 +21,7 @@ from messaging.process import start_workers, stop_workers
 from notifications import attempts, endpoints, vault
 from notifications.models import Delivery, DeliveryAttempt
 from notifications.webhooks.caller import Caller
-from notifications.webhooks.dispatch import DEADLINE, Dispatch, Drain
+from notifications.webhooks.dispatch import DEADLINE, Dispatch, Drain, shared_dispatch
 from payments.gateways.base import Approved
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
@@ -250,15 +251,14 @@ def test_a_stopping_worker_ends_its_calls_and_begins_no_more(merchant, hanging, 
 def test_a_process_of_several_workers_lets_its_calls_end_and_then_stops_at_once(merchant, hanging, caller, monkeypatch):
     """Each of them is shut down; were each to wait for all slots, all but one would wait in vain."""
     dispatch = Dispatch(caller, most=3)
-    shared = cache(lambda: dispatch)
-    monkeypatch.setattr("notifications.webhooks.dispatch.shared_dispatch", shared)
+    monkeypatch.setattr("notifications.webhooks.dispatch.make_dispatch", cache(lambda: dispatch))
     broker = StubBroker(middleware=[Drain()])
     for queue in settings.WORKER_THREADS:
         broker.declare_queue(queue)
     monkeypatch.setattr("dramatiq.get_broker", lambda: broker)
     workers = start_workers(dict.fromkeys(settings.WORKER_THREADS, 1))
     row = delivery_to(endpoint_of(merchant, hanging.url), recipient=hanging.url)
-    shared().work_off(row.endpoint_id)
+    shared_dispatch().work_off(row.endpoint_id)
     eventually(lambda: hanging.calls, within=20, what="a call hangs")
     started, stopping = time.monotonic(), threading.Thread(target=stop_workers, args=(workers,))
     stopping.start()
@@ -269,6 +269,21 @@ def test_a_process_of_several_workers_lets_its_calls_end_and_then_stops_at_once(
     assert time.monotonic() - started < DEADLINE
     assert again(row).state == "delivered"
     dispatch.close()
+
+
+def test_threads_that_ask_first_at_the_same_time_share_one_dispatch(monkeypatch, caller):
+    making = threading.Barrier(2)
+
+    def make():
+        """Two that make one at the same time meet here."""
+        with suppress(threading.BrokenBarrierError):
+            making.wait(0.5)
+        return Dispatch(caller, most=1)
+
+    monkeypatch.setattr("notifications.webhooks.dispatch.make_dispatch", cache(make))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _number: shared_dispatch(), range(2))
+    assert first is second
 
 
 def run_and_close(dispatch, endpoint_id):
