@@ -204,8 +204,9 @@ WEBHOOK_PRIVATE_TARGETS = ENV.webhook_private_targets
 #: What refuses a URL for webhooks when it is named, for the rooms that know nothing of calls.
 WEBHOOK_URL_VALIDATOR = "notifications.registration.validate_url"
 #: How many webhook calls of one worker process may be under way; and of all, to one endpoint. One that fails is
-#: called once at a time, so that a hundred that hang leave room for all others.
-WEBHOOKS_IN_FLIGHT = 500
+#: called once at a time, but nobody knows yet that those which hang for the first time do: a hundred of them take 500,
+#: and must leave room for all others. Each holds a socket, and many systems give a process 1,024.
+WEBHOOKS_IN_FLIGHT = 600
 WEBHOOKS_PER_ENDPOINT = 5
 #: How long (seconds) finished deliveries are kept.
 DELIVERIES_KEPT_FOR = ENV.deliveries_kept_for

@@ -41,7 +41,7 @@ MAX_CHUNKS: Final = 1_000
 #: Name resolution blocks a thread, for half a minute if the name's servers are silent: twice as long as the call that
 #: asked. So twice as many as calls may be under way (WEBHOOKS_IN_FLIGHT); with fewer, silent names would use up the
 #: threads, and calls to all others would wait for one until their deadline. They are made when they are needed.
-RESOLVER_THREADS: Final = 1_000
+RESOLVER_THREADS: Final = 1_200
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 

@@ -118,7 +118,11 @@ def test_during_a_rotation_both_secrets_verify_and_afterwards_only_the_new_one(m
         Webhook(old).verify(receiver.calls[1].body, receiver.calls[1].headers)
 
 
-def test_a_hundred_receivers_that_hang_do_not_hold_up_one_that_does_not(merchant, receiver, hanging, dispatch):
+def test_a_hundred_receivers_that_hang_leave_room_for_others(settings):
+    assert 100 * settings.WEBHOOKS_PER_ENDPOINT + 100 <= settings.WEBHOOKS_IN_FLIGHT <= 1_000
+
+
+def test_a_hundred_calls_that_hang_do_not_hold_up_those_that_do_not(merchant, receiver, hanging, dispatch):
     """The fast one's are all delivered while every slow one still hangs."""
     slow = [endpoint_of(merchant, f"{hanging.url}/{number}", kind="payment") for number in range(100)]
     for endpoint in slow:
