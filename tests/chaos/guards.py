@@ -619,8 +619,8 @@ GUARDS = [
     guard(
         "one that fails is called once at a time",
         "notifications/endpoint_health.py",
-        "if endpoint.failing_since is None else 1",
-        "if endpoint.failing_since is None else settings.WEBHOOKS_PER_ENDPOINT",
+        "if locked.failing_since is None else 1",
+        "if locked.failing_since is None else settings.WEBHOOKS_PER_ENDPOINT",
         "tests/integration/test_endpoint_health.py",
     ),
     guard(
