@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils.translation import gettext_noop as _
 
 from notifications import endpoints
 from notifications.merchant_mail import tell_merchant
@@ -58,9 +59,9 @@ def note_failure(locked: WebhookEndpoint, delivery: Delivery, failure: Failed, *
         locked.failing_since = now
         locked.save(update_fields=["failing_since"])
     if failure.gone and locked.kind == WebhookEndpoint.Kind.REGISTERED:
-        give_up(locked, reason="it answered 410 Gone", now=now)
+        give_up(locked, reason=_("it answered 410 Gone"), now=now)
     elif now - locked.failing_since >= DISABLE_AFTER:
-        give_up(locked, reason="120 hours without a success", now=now)
+        give_up(locked, reason=_("120 hours without a success"), now=now)
     elif delivery.tries >= WARN_AFTER and locked.warned_at is None:
         locked.warned_at = now
         locked.save(update_fields=["warned_at"])

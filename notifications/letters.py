@@ -25,6 +25,7 @@ VALUE: Final = 120
 URL: Final = 300
 SUBJECT: Final = 180
 #: What a template breaks its lines with; spaces inside an amount are of another kind, and stay.
+NUMBER: Final = re.compile("[0-9]+")
 SPACES: Final = re.compile("[ \\t\\r\\n]+")
 
 STATUSES: Final[dict[str, Promise]] = {
@@ -147,8 +148,16 @@ def time_of(moment: datetime, language: str) -> str:
 
 
 def translated(text: str | None) -> str:
-    """A sentence that another room wrote in English, in the language of the moment where the catalogue has it."""
-    return gettext(text) if text else ""
+    """A sentence that was written in English, in the language of the moment where the catalogue has it.
+
+    A number in it stands for itself: `it answered 500` is in the catalogue as `it answered %(number)s`.
+    """
+    if not text:
+        return ""
+    number, whole = NUMBER.search(text), gettext(text)
+    if number is None or whole != text:
+        return whole
+    return gettext(NUMBER.sub("%(number)s", text, count=1)).replace("%(number)s", number[0])
 
 
 def is_own(notice: Notice) -> bool:

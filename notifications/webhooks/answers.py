@@ -9,6 +9,7 @@ from typing import Final
 
 import httpcore2
 from django.utils.http import parse_http_date_safe
+from django.utils.translation import gettext_noop as _
 
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.webhooks.excerpts import excerpt
@@ -23,14 +24,14 @@ BUSY: Final = (429, 503)
 
 #: OpenSSL's reasons not to trust a certificate, https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 CERTIFICATE_FAULTS: Final = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    18: "its certificate is self-signed",
-    19: "its certificate is of an authority that we do not know",
-    20: "its certificate is of an authority that we do not know, or the certificates in between are not sent",
-    21: "its certificate is of an authority that we do not know, or the certificates in between are not sent",
-    62: "its certificate is for another host",
-    64: "its certificate is for another host",
+    9: _("its certificate is not valid yet"),
+    10: _("its certificate has expired"),
+    18: _("its certificate is self-signed"),
+    19: _("its certificate is of an authority that we do not know"),
+    20: _("its certificate is of an authority that we do not know, or the certificates in between are not sent"),
+    21: _("its certificate is of an authority that we do not know, or the certificates in between are not sent"),
+    62: _("its certificate is for another host"),
+    64: _("its certificate is for another host"),
 }
 
 
@@ -59,10 +60,10 @@ def result_of(answer: Answer, *, now: datetime) -> Result:
 def status_in_words(status: int) -> str:
     """What a status other than 2xx says."""
     if 300 <= status < 400:
-        return "it answered with a redirect, which is never followed: register the final address"
+        return _("it answered with a redirect, which is never followed: register the final address")
     if status == GONE:
-        return "it answered 410: it wants no more webhooks"
-    return f"it answered {status}"
+        return _("it answered 410: it wants no more webhooks")
+    return _("it answered %(number)s") % {"number": status}
 
 
 def retry_after(value: str, *, now: datetime) -> float | None:
@@ -82,19 +83,19 @@ def error_in_words(error: Exception) -> str:
         case HandshakeFailed(reason=reason):
             return handshake_in_words(reason)
         case httpcore2.ConnectError() | httpcore2.ConnectTimeout():
-            return "it could not be reached"
+            return _("it could not be reached")
         case TooMuch():
-            return "its answer does not end"
+            return _("its answer does not end")
         case httpcore2.RemoteProtocolError() if not str(error).startswith("Server disconnected"):
-            return "its answer is not HTTP/1.1, its head is too long, or its body is cut short"
+            return _("its answer is not HTTP/1.1, its head is too long, or its body is cut short")
         case _:
-            return "it broke off before its whole answer"
+            return _("it broke off before its whole answer")
 
 
 def handshake_in_words(reason: ssl.SSLError | None) -> str:
     """Why there is no TLS connection."""
     if reason is None:
-        return "it broke off the TLS handshake"
+        return _("it broke off the TLS handshake")
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return CERTIFICATE_FAULTS.get(reason.verify_code, "its certificate is not valid")
-    return "its port does not speak TLS 1.2 or newer"
+        return CERTIFICATE_FAULTS.get(reason.verify_code, _("its certificate is not valid"))
+    return _("its port does not speak TLS 1.2 or newer")

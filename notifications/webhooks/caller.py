@@ -20,6 +20,7 @@ from typing import Final
 import httpcore2
 import structlog
 from django.conf import settings
+from django.utils.translation import gettext_noop as _
 
 from notifications.outcomes import Failed, Result
 from notifications.webhooks.addresses import is_public
@@ -95,9 +96,9 @@ class Caller:
         except TargetRefused as refused:
             return Failed(detail=refused.sentence, final=refused.code != NOT_PUBLIC[0])
         except Unresolved:
-            return Failed(detail="the name of its host could not be resolved")
+            return Failed(detail=_("the name of its host could not be resolved"))
         except TimeoutError:
-            return Failed(detail=f"no whole answer within {deadline:g} s")
+            return Failed(detail=_("no whole answer within %(number)s s") % {"number": f"{deadline:g}"})
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.RemoteProtocolError, OSError) as error:
             return Failed(detail=error_in_words(error))
         except Exception:

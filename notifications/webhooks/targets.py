@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
+from django.utils.translation import gettext_noop as _
+
 from notifications.models import MAX_URL
 from notifications.webhooks.addresses import is_public
 
@@ -36,7 +38,7 @@ class TargetRefused(ValueError):
 
 
 #: The same words whatever the address is: they must not tell a stranger what our network looks like.
-NOT_PUBLIC: Final = ("url_not_public", "Its host is not on the public internet: use a public host name.")
+NOT_PUBLIC: Final = ("url_not_public", _("Its host is not on the public internet: use a public host name."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

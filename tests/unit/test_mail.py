@@ -1,6 +1,7 @@
 """What a mail says, to whom, and under which name; and that what went wrong is told without telling the address."""
 
 import smtplib
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from notifications import mail
 from notifications.letters import write
 from notifications.outcomes import Delivered, Failed
+from notifications.webhooks import answers
 from tests.notices import KINDS, PAYMENT_ID, notice
 
 TO = "pat@payer.example"
@@ -107,6 +109,22 @@ def test_a_merchant_is_told_which_endpoint_fails_since_when_and_why():
     text = write(notice("webhook_endpoint.failing", audience="merchant")).text
     for fact in ("https://shop.example/hooks", "November 20, 2026", "HTTP 500", "200 to 299"):
         assert fact in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "german"),
+    [
+        (answers.status_in_words(500), "Die Adresse hat mit 500 geantwortet"),
+        (answers.status_in_words(410), "Die Adresse hat mit 410 geantwortet: sie möchte keine Webhooks mehr"),
+        (answers.CERTIFICATE_FAULTS[10], "Das Zertifikat ist abgelaufen"),
+        ("120 hours without a success", "120 Stunden ohne einen Erfolg"),
+        ("no whole answer within 15 s", "Keine vollständige Antwort innerhalb von 15 s"),
+    ],
+)
+def test_a_german_merchant_is_not_told_the_reason_in_english(reason, german):
+    told = notice("webhook_endpoint.failing", audience="merchant", language="de")
+    told = replace(told, data={**told.data, "reason": reason})
+    assert german in write(told).text
 
 
 def test_the_secret_in_an_endpoints_url_is_in_no_mail():
