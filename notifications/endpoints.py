@@ -71,9 +71,11 @@ def refuse_too_many(merchant: Merchant, mode: Mode, url: str) -> None:
 
 
 @transaction.atomic(durable=True)
-def change(*, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, **fields: Any) -> WebhookEndpoint:
+def change(
+    *, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, by: str = "its merchant", **fields: Any
+) -> WebhookEndpoint:
     """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
-    and what was not delivered will go to the new URL.
+    and what was not delivered will go to the new URL. Merchants and support both read who disabled it.
 
     Raises:
         EndpointExists: another endpoint has the URL. EndpointDeleted: see there.
@@ -88,7 +90,7 @@ def change(*, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = N
     if "url" in fields:
         redirect(locked, Delivery.objects.filter(endpoint=locked).exclude(state=Delivery.State.DELIVERED))
     if enabled is False and locked.enabled:
-        disable(locked, reason="disabled by you", now=now)
+        disable(locked, reason=f"disabled by {by}", now=now)
     return locked
 
 

@@ -15,6 +15,7 @@ from notifications.redelivery import as_new
 
 NO_SUCH_DELIVERY: Final = Judgement(Verdict.BLOCKED, "there is no such delivery any more")
 DISABLED: Final = Judgement(Verdict.BLOCKED, "its webhook endpoint is disabled; enable it first")
+DELETED: Final = Judgement(Verdict.BLOCKED, "its webhook endpoint is deleted; discard the letter")
 UNDER_WAY: Final = Judgement(Verdict.SETTLED, "it is under way again")
 DELIVERED: Final = Judgement(Verdict.SETTLED, "it has been delivered")
 GOES: Final = Judgement(Verdict.GOES)
@@ -68,7 +69,7 @@ def judge(delivery: Delivery) -> Judgement:
     if delivery.state == Delivery.State.DELIVERED:
         return DELIVERED
     if delivery.endpoint is not None and not delivery.endpoint.enabled:
-        return DISABLED
+        return DELETED if delivery.endpoint.deleted_at else DISABLED
     if delivery.state == Delivery.State.PENDING and is_in_hand(delivery):
         return UNDER_WAY
     return GOES

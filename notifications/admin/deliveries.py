@@ -19,13 +19,19 @@ from messaging.markup import badge, block, link
 from messaging.models import DeadLetter
 from notifications import redelivery, story
 from notifications.admin.delivery_filters import AgeFilter, EventTypeFilter, find
-from notifications.errors import DeliveryUnderWay, EndpointDisabled
+from notifications.errors import DeliveryUnderWay, EndpointDeleted, EndpointDisabled
 from notifications.masking import mask
 from notifications.models import Delivery, DeliveryAttempt
 
 MAY_REDELIVER: Final = "notifications.redeliver_delivery"
 #: Redelivered at a time, one by one, while a browser waits. An endpoint's page has a way for more.
 MOST_AT_ONCE: Final = 500
+#: Why a delivery is not begun anew -> what support is told of so many.
+REFUSALS: Final = {
+    DeliveryUnderWay: "Under way already, and left alone: {}.",
+    EndpointDisabled: "Not sent, because the webhook endpoint is disabled: {}. Enable it first.",
+    EndpointDeleted: "Not sent, because the webhook endpoint is deleted: {}.",
+}
 #: Field of a delivery's page -> the column without which it says nothing.
 ONLY_IF_THERE: Final = {
     "payment": "payment_id",
@@ -158,21 +164,20 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
 
     def redeliver(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
         """Do it, record it, and say what was refused."""
-        begun, refused = 0, {DeliveryUnderWay: 0, EndpointDisabled: 0}
+        begun, refused = 0, dict.fromkeys(REFUSALS, 0)
         for delivery in deliveries:
             try:
                 redelivery.redeliver(delivery=delivery, now=timezone.now())
-            except (DeliveryUnderWay, EndpointDisabled) as refusal:
+            except tuple(REFUSALS) as refusal:
                 refused[type(refusal)] += 1
                 continue
             begun += 1
             self.log_change(request, delivery, "Redelivered.")
         if begun:
             messages.success(request, f"Begun anew: {begun}. They go out within seconds.")
-        if count := refused[DeliveryUnderWay]:
-            messages.warning(request, f"Under way already, and left alone: {count}.")
-        if count := refused[EndpointDisabled]:
-            messages.warning(request, f"Not sent, because the webhook endpoint is disabled: {count}. Enable it first.")
+        for why, count in refused.items():
+            if count:
+                messages.warning(request, REFUSALS[why].format(count))
 
     # --- columns and fields
 
