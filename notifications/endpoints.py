@@ -72,11 +72,11 @@ def refuse_too_many(merchant: Merchant, mode: Mode, url: str) -> None:
 
 @transaction.atomic(durable=True)
 def change(
-    *, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, by: str = "you", **fields: Any
+    *, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, by: str = "its merchant", **fields: Any
 ) -> WebhookEndpoint:
     """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
-    and what was not delivered will go to the new URL, of which nothing bad is known yet. `by`: who disables it, as its
-    merchant shall read it.
+    and what was not delivered will go to the new URL, of which nothing bad is known yet. `by`: who disables it, as
+    merchants and support both read it.
 
     Raises:
         EndpointExists: another endpoint has the URL. EndpointDeleted: see there.

@@ -15,7 +15,7 @@ from notifications.redelivery import as_new
 
 NO_SUCH_DELIVERY: Final = Judgement(Verdict.BLOCKED, "there is no such delivery any more")
 DISABLED: Final = Judgement(Verdict.BLOCKED, "its webhook endpoint is disabled; enable it first")
-DELETED: Final = Judgement(Verdict.BLOCKED, "its webhook endpoint is deleted")
+DELETED: Final = Judgement(Verdict.BLOCKED, "its webhook endpoint is deleted; discard the letter")
 UNDER_WAY: Final = Judgement(Verdict.SETTLED, "it is under way again")
 DELIVERED: Final = Judgement(Verdict.SETTLED, "it has been delivered")
 GOES: Final = Judgement(Verdict.GOES)

@@ -37,6 +37,8 @@ def happened(delivery: Delivery, *, now: datetime) -> str:
 
 def comes_next(delivery: Delivery, *, now: datetime) -> str:
     """What happens by itself, or what somebody has to do."""
+    if delivery.endpoint is not None and delivery.endpoint.deleted_at:
+        return "Nothing: its webhook endpoint is deleted."
     match delivery.state:
         case Delivery.State.DELIVERED:
             return "Nothing. If the recipient misses it all the same, redeliver it: it keeps its event id."

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 
 from notifications import endpoints, redelivery
 from notifications.admin.endpoint_forms import EndpointForm, RedeliverSinceForm
-from notifications.errors import EndpointDisabled, EndpointExists, TooManyEndpoints
+from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
 from notifications.masking import mask
 from notifications.models import Delivery, WebhookEndpoint
 
@@ -44,7 +44,12 @@ def page_of(view: Page, model_admin: Any) -> Callable[..., HttpResponse]:
     def page(request: HttpRequest, endpoint_id: UUID) -> HttpResponse:
         if not may_manage(request):
             raise PermissionDenied
-        return view(request, get_object_or_404(WebhookEndpoint, pk=endpoint_id, deleted_at=None), model_admin)
+        endpoint = get_object_or_404(WebhookEndpoint, pk=endpoint_id, deleted_at=None)
+        try:
+            return view(request, endpoint, model_admin)
+        except EndpointDeleted as refusal:  # by its merchant, a moment ago
+            messages.warning(request, str(refusal.__doc__))
+            return back_to(endpoint)
 
     return page
 
@@ -93,9 +98,11 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -
 @require_POST
 def enable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> HttpResponse:
     """Call it again from now on."""
+    missed_since = endpoint.failing_since or endpoint.disabled_at or timezone.now()
     endpoints.change(endpoint=endpoint, enabled=True, now=timezone.now())
     model_admin.log_change(request, endpoint, "Enabled.")
-    messages.success(request, "Enabled. What it missed can be redelivered: see `Redeliver since…`.")
+    words = f"Enabled. What it missed since {missed_since:%Y-%m-%d %H:%M} UTC can be redelivered: `Redeliver since…`."
+    messages.success(request, words)
     return back_to(endpoint)
 
 
@@ -117,7 +124,7 @@ def test(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> H
 @never_cache
 def redeliver(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> HttpResponse:
     """The form that asks since when; POST begins them anew and says how many."""
-    proposed = endpoint.failing_since or endpoint.disabled_at or timezone.now() - A_DAY
+    proposed = endpoint.failing_since or timezone.now() - A_DAY
     form = RedeliverSinceForm(request.POST or None, initial={"since": proposed})
     if request.method == "POST" and form.is_valid():
         try:

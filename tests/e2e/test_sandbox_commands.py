@@ -44,7 +44,7 @@ def demo(db):
     return Merchant.objects.create(slug="demo", name="Demo Shop", currency="EUR")
 
 
-def database_of_the_test():
+def url_of_the_tests():
     return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/{database.settings_dict['NAME']}"
 
 
@@ -52,7 +52,7 @@ class Listening:
     """`sandbox listen` as a process; its lines as they come."""
 
     def __init__(self, *arguments, **env):
-        url = env.pop("DATABASE_URL", None) or database_of_the_test()
+        url = env.pop("DATABASE_URL", None) or url_of_the_tests()
         argv = [sys.executable, str(ROOT / "manage.py"), "sandbox", "listen", *arguments]
         self.process = subprocess.Popen(
             argv,

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.contrib.messages.storage.cookie import CookieStorage
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +15,8 @@ from merchants.models import Merchant, Mode, User
 from messaging import dead_letters
 from messaging.models import DeadLetter, OutboxMessage
 from notifications import endpoints, vault
+from notifications.admin.endpoint_pages import page_of as endpoint_page
+from notifications.admin.endpoint_pages import rotate
 from notifications.models import Contact, Delivery, DeliveryAttempt, Preference, WebhookEndpoint
 from payments.ids import uuid7
 
@@ -365,13 +368,16 @@ def test_the_same_url_is_never_registered_twice(support, merchant):
 def test_disabling_asks_first_and_says_what_it_cancels(support, merchant, endpoint):
     waiting = deliver(merchant, endpoint=endpoint, state="pending")
     assert "the 1 delivery that waits for it" in text(support.get(button(endpoint, "disable")))
-    assert "Disabled" in text(support.post(button(endpoint, "disable"), follow=True))
+    assert "written down" in text(support.get(button(endpoint, "disable")))
+    assert "disabled by support" in text(support.post(button(endpoint, "disable"), follow=True))
     waiting.refresh_from_db()
     assert waiting.state == "canceled"
     shown = text(support.get(page_of(endpoint)))
     assert "Send test event" not in shown
     assert "Enable</button>" in shown
-    text(support.post(button(endpoint, "enable"), follow=True))
+    endpoint.refresh_from_db()
+    since = f"{endpoint.disabled_at:%Y-%m-%d %H:%M}"
+    assert f"What it missed since {since} UTC" in text(support.post(button(endpoint, "enable"), follow=True))
     endpoint.refresh_from_db()
     assert endpoint.enabled
 
@@ -405,6 +411,28 @@ def test_a_deleted_endpoint_has_no_buttons(support, endpoint):
     for name in PAGES:
         assert support.post(button(endpoint, name)).status_code == 404
     assert "Rotate" not in text(support.get(page_of(endpoint)))
+
+
+def test_what_a_deleted_endpoint_missed_is_refused_in_words_and_holds_up_no_others(support, merchant, endpoint):
+    gone, other = deliver(merchant, endpoint=endpoint), deliver(merchant)
+    endpoints.delete(endpoint=endpoint, now=timezone.now())
+    shown = text(support.get(page_of(gone)))
+    assert "Nothing: its webhook endpoint is deleted." in shown
+    assert "Redeliver</button>" not in shown
+    shown = text(redeliver(support, gone, other))
+    assert "Begun anew: 1." in shown
+    assert "endpoint is deleted: 1." in shown
+
+
+def test_an_endpoint_that_its_merchant_deletes_under_a_button_is_told_in_words(rf, admin_user, endpoint):
+    def deleted_meanwhile(request, endpoint, model_admin):
+        endpoints.delete(endpoint=endpoint, now=timezone.now())
+        return rotate(request, endpoint, model_admin)
+
+    request = rf.post("/")
+    request.user, request._messages = admin_user, CookieStorage(request)
+    assert endpoint_page(deleted_meanwhile, None)(request, endpoint.pk).status_code == 302
+    assert "is deleted, and nothing is sent" in str(next(iter(request._messages)))
 
 
 # --- a payment's page

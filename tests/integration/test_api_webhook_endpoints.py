@@ -349,7 +349,7 @@ def test_disabling_cancels_what_is_pending_and_nothing_else(client, merchant):
     changed = ok(send(client, "patch", f"/{ours.pk}", {"enabled": False}))
     assert not changed["enabled"]
     assert changed["disabled_at"]
-    assert changed["disabled_reason"] == "disabled by you"
+    assert changed["disabled_reason"] == "disabled by its merchant"
     states = dict(Delivery.objects.values_list("pk", "state"))
     assert states == {pending.pk: "canceled", elsewhere.pk: "pending", done.pk: "delivered"}
     assert "disabled" in Delivery.objects.get(pk=pending.pk).note

@@ -53,6 +53,16 @@ def test_a_replayed_delivery_is_tried_anew_and_replaying_twice_acts_once(dead):
     assert again(dead).state == "delivered"
 
 
+def test_a_letter_to_a_deleted_endpoint_does_not_wait_for_its_being_enabled(dead):
+    endpoints.delete(endpoint=dead.endpoint, now=NOW)
+    judgement = judgements.judge(DeadLetter.objects.all()).popitem()[1]
+    assert (judgement.verdict, judgement.note) == (
+        Verdict.BLOCKED,
+        "its webhook endpoint is deleted; discard the letter",
+    )
+    assert replay().blocked == 1
+
+
 def test_a_second_death_is_a_letter_of_its_own(dead):
     replay()
     attempt(dead, NO, now=timezone.now() + timedelta(seconds=1))
