@@ -15,6 +15,8 @@ from django.views.decorators.http import require_safe
 from messaging import heartbeats
 from payments import breaker
 
+#: Processes that not everybody runs -> the command.
+SOMETIMES: Final = {"intake": "intake", "notifier": "worker --queues notifications webhooks"}
 HEALTHY: Final = {"status": "healthy"}
 
 
@@ -46,8 +48,9 @@ def health(_request: HttpRequest) -> JsonResponse:
             parts["rabbitmq"] = rabbitmq()
             parts["worker"] = process("worker")
             parts["collector"] = process("collector", command="relay")
-            if heartbeats.is_known("intake"):
-                parts["intake"] = process("intake")
+            for name, command in SOMETIMES.items():
+                if heartbeats.is_known(name):
+                    parts[name] = process(name, command=command)
         else:
             parts["worker"] = relay  # the relay process hosts the workers
         parts |= gateways()

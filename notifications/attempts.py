@@ -4,8 +4,9 @@ As with payments, a lease keeps others away while one is sending, a fence tells 
 that brought us here is only a doorbell: what is due, the row says. A success counts whoever reports it, however late.
 """
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,7 +21,7 @@ from django.utils import timezone
 
 from messaging import dead_letters, outbox
 from notifications import endpoint_health, endpoints
-from notifications.models import Delivery, DeliveryAttempt
+from notifications.models import Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.routes import topic_of
 from notifications.schedule import delays, next_delay
@@ -47,6 +48,15 @@ class Claim:
     number: int
 
 
+#: How many calls to an endpoint a process has room for.
+Share = Callable[[WebhookEndpoint], float]
+
+
+def unlimited(_endpoint: WebhookEndpoint) -> float:
+    """The process has room for all that the endpoint has room for."""
+    return math.inf
+
+
 def may_be_claimed(*, now: datetime) -> Q:
     """Whether a delivery is due, and in nobody's hands."""
     free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
@@ -67,14 +77,14 @@ def claim(delivery_id: UUID, *, now: datetime) -> Claim | None:
 
 
 @transaction.atomic(durable=True)
-def claim_for_endpoint(endpoint_id: UUID, *, now: datetime, most: int | None = None) -> Claim | None:
-    """Take in hand what has waited longest for an endpoint, unless enough calls to it, or `most`, are under way.
+def claim_for_endpoint(endpoint_id: UUID, *, now: datetime, share: Share = unlimited) -> Claim | None:
+    """Take in hand what has waited longest for an endpoint, unless enough calls to it are under way: as many as it has
+    room for, or as the caller has for it.
 
     The endpoint's lock makes the count exact among all workers.
     """
     endpoint = endpoints.lock(endpoint_id)
-    room = endpoint_health.room(endpoint, now=now)
-    room = room if most is None else min(room, most)
+    room = min(endpoint_health.room(endpoint, now=now), share(endpoint))
     under_way = Delivery.objects.filter(
         endpoint=OuterRef("endpoint"), state=Delivery.State.PENDING, lease_expires_at__gt=now
     )

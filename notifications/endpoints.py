@@ -173,7 +173,7 @@ def for_payments(wanted: Iterable[tuple[UUID, str, str]]) -> dict[tuple[UUID, st
             kind=WebhookEndpoint.Kind.PAYMENT,
             secret=vault.lock(new_secret()),
         )
-        for merchant_id, mode, origin in set(keys) - set(payment_endpoints(keys))
+        for merchant_id, mode, origin in sorted(set(keys) - set(payment_endpoints(keys)))
     ]
     WebhookEndpoint.objects.bulk_create(missing, ignore_conflicts=True)
     return payment_endpoints(keys)

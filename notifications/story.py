@@ -46,8 +46,6 @@ def comes_next(delivery: Delivery, *, now: datetime) -> str:
             return (
                 "Nothing by itself. Mend the cause, then redeliver it here or replay its dead letter: it is the same."
             )
-        case Delivery.State.CANCELED if delivery.endpoint and delivery.endpoint.deleted_at:
-            return "Nothing: the endpoint is deleted."
         case Delivery.State.CANCELED:
             return "Nothing by itself. Enable the endpoint, then redeliver what it missed."
     left = len(delays(delivery.channel)) + 1 - delivery.tries

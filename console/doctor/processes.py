@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "worker": "manage.py worker",
     "collector": "manage.py relay",
 }
+#: The same for those that not everybody runs, where it is not the process's name.
+OTHERS: Final = {"notifier": "manage.py worker --queues notifications webhooks"}
 #: Without RabbitMQ, the relay process is the workers as well, and there is nothing to collect.
 EMBEDDED: Final = {"relay": "manage.py relay", "subscribers": "manage.py relay"}
 
@@ -25,7 +27,7 @@ def signs_of_life() -> Iterator[Finding]:
     """Those that must run, and any other that has ever shown itself."""
     commands = COMMANDS if settings.ENV.rabbitmq_url else EMBEDDED
     seen = Heartbeat.objects.exclude(process__in=commands).order_by("process").values_list("process", flat=True)
-    others = {process: f"manage.py {process}" for process in seen.distinct() if process not in COMMANDS}
+    others = {name: OTHERS.get(name, f"manage.py {name}") for name in seen.distinct() if name not in COMMANDS}
     for process, command in {**commands, **others}.items():
         yield look_at(process, command)
 

@@ -128,7 +128,7 @@ def read(answer: Answer) -> Result:
         sid = answer.document.get("sid")
         return Delivered(reference=sid[:255] if isinstance(sid, str) else "", status_code=status)
     if status in {401, 403}:
-        return Failed(detail=f"Twilio refuses our credentials ({told(status, code)}).", status_code=status, final=True)
+        return Failed(detail=f"Twilio refuses our credentials ({told(status, code)}).", status_code=status)
     if is_final(status, code):
         meaning = MEANINGS.get(code, "it takes no such message")
         return Failed(detail=f"Twilio refuses: {meaning} ({told(status, code)}).", status_code=status, final=True)

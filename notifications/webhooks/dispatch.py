@@ -23,7 +23,7 @@ from messaging.failpoints import failpoint
 from notifications import attempts, endpoints
 from notifications.attempts import Claim
 from notifications.messages import data_of
-from notifications.models import Channel
+from notifications.models import Channel, WebhookEndpoint
 from notifications.outcomes import Failed, Result, defect
 from notifications.routes import topic_of
 from notifications.vault import Locked
@@ -50,7 +50,8 @@ class Dispatch:
         self._caller = caller
         self._most = most
         self._slots = threading.BoundedSemaphore(most)
-        self._under_way: set[tuple[UUID, int]] = set()
+        #: Delivery and attempt -> the merchant whose they are.
+        self._under_way: dict[tuple[UUID, int], UUID] = {}
         self._settlers = ThreadPoolExecutor(SETTLERS, thread_name_prefix="webhook-settler")
         self._stopping = False
 
@@ -104,17 +105,20 @@ class Dispatch:
         now = attempts.reckoned_now()
         if self._stopping or not (surely or attempts.due_for(endpoint_id, now=now).exists()):
             return None
-        return attempts.claim_for_endpoint(endpoint_id, most=self._share(), now=now)
+        return attempts.claim_for_endpoint(endpoint_id, share=self._share, now=now)
 
-    def _share(self) -> int:
-        """How many calls an endpoint may have: once half of the slots are taken one, so that slow ones cannot share
-        them all among themselves.
+    def _share(self, endpoint: WebhookEndpoint) -> int:
+        """How many calls an endpoint may have: one once half of the slots are taken, so that slow ones cannot share
+        them all among themselves; and none once its merchant alone has taken three quarters, by however many origins.
         """
+        of_merchant = list(self._under_way.values()).count(endpoint.merchant_id)
+        if of_merchant * 4 >= self._most * 3:
+            return 0
         return 1 if len(self._under_way) * 2 >= self._most else settings.WEBHOOKS_PER_ENDPOINT
 
     def _begin(self, claim: Claim) -> None:
         failpoint("delivery.claimed")
-        self._under_way.add((claim.delivery.pk, claim.number))
+        self._under_way[claim.delivery.pk, claim.number] = claim.delivery.merchant_id
         started = time.monotonic()
 
         def answered(call: Future[Result]) -> None:
@@ -139,7 +143,7 @@ class Dispatch:
     def _settle(self, claim: Claim, result: Result, latency: timedelta) -> None:
         """Record the answer, and begin what waits next with the same slot."""
         settled = False
-        self._under_way.discard((claim.delivery.pk, claim.number))
+        self._under_way.pop((claim.delivery.pk, claim.number), None)
         try:
             failpoint("delivery.sent")
             attempts.settle_patiently(claim, result, latency=latency)

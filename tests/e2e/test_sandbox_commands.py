@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection as database
 from standardwebhooks import Webhook
 
-from console.registration import DESCRIPTION
+from console.listener_endpoint import DESCRIPTION
 from console.triggers import ALIASES, METHODS
 from deploy.local.machine import free_port
 from merchants.models import Merchant, Mode

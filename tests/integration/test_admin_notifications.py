@@ -234,18 +234,6 @@ def test_a_redelivery_begins_anew_and_refusals_are_counted(support, merchant, en
     assert LogEntry.objects.filter(change_message="Redelivered.").count() == 2
 
 
-def test_a_redelivery_to_a_deleted_endpoint_is_refused_in_words(support, merchant, endpoint):
-    other = deliver(merchant)
-    made = deliver(merchant, endpoint=endpoint, state="canceled")
-    endpoints.delete(endpoint=endpoint, now=timezone.now())
-    shown = text(redeliver(support, made, other))
-    for words in ("Begun anew: 1.", "endpoint is deleted: 1."):
-        assert words in shown
-    shown = text(support.get(page_of(made)))
-    assert "Nothing: the endpoint is deleted." in shown
-    assert "Enable the endpoint" not in shown
-
-
 def test_the_button_of_one_delivery(support, merchant):
     made = deliver(merchant)
     assert "Redeliver</button>" in text(support.get(page_of(made)))

@@ -142,6 +142,24 @@ def test_a_hundred_calls_that_hang_do_not_hold_up_those_that_do_not(merchant, re
     eventually(lambda: not Delivery.objects.filter(state="pending").exists(), within=30, what="all are told")
 
 
+def test_a_merchant_with_any_number_of_origins_that_hang_leaves_room_for_others(
+    merchant, other_merchant, receiver, hanging, caller
+):
+    dispatch = Dispatch(caller, most=8)
+    for number in range(12):
+        origin = endpoint_of(merchant, f"{hanging.url}/{number}", kind="payment")
+        delivery_to(origin, recipient=origin.url)
+        dispatch.work_off(origin.pk)
+    eventually(lambda: len(hanging.calls) == 6, within=20, what="three quarters of the slots are taken")
+    row = delivery_to(endpoint_of(other_merchant, receiver.url), recipient=receiver.url)
+    dispatch.work_off(row.endpoint_id)
+    eventually(delivered(row), within=20, what="the other merchant's is delivered")
+    assert len(hanging.calls) == 6
+    hanging.let_go.set()
+    assert dispatch.drain(20)
+    dispatch.close()
+
+
 def connection_count():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")

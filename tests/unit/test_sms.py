@@ -187,10 +187,11 @@ def test_a_recipient_that_twilio_refuses_is_never_tried_again(sms, twilio, code)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_wrong_credentials_are_called_so(sms, twilio, status):
+def test_wrong_credentials_are_called_so_and_cost_no_sms(sms, twilio, status):
+    """Somebody mends them; until then nothing is given up."""
     twilio.answer(status, {"code": 20003, "message": "Authenticate"})
     result = sms.send(to=TO, text=TEXT)
-    assert result.final
+    assert not result.final
     assert result.detail == f"Twilio refuses our credentials (HTTP {status}, code 20003)."
 
 

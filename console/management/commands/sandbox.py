@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from console.listener import Listener, Received, Server
-from console.registration import registered
+from console.listener_endpoint import registered
 from console.triggers import ALIASES, METHODS, method_for, trigger
 from merchants.models import Merchant, Mode
 from messaging.process import stop_on_signals

@@ -1,13 +1,16 @@
 """`manage.py worker`: takes messages from RabbitMQ and runs their actors."""
 
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from messaging import heartbeats
 from messaging.process import start_workers, stop_on_signals, stop_workers
+
+#: Who serves it charges, and has the heartbeat `worker`; who serves others only, `notifier`.
+MAIN_QUEUE: Final = "payments"
 
 
 class Command(BaseCommand):
@@ -25,8 +28,9 @@ class Command(BaseCommand):
         if not settings.ENV.rabbitmq_url:
             raise CommandError("RABBITMQ_URL is not set: without RabbitMQ, `manage.py relay` runs the workers itself.")
         stopping = stop_on_signals()
-        workers = start_workers(chosen(options["queues"], threads=options["threads"]))
-        pulse = heartbeats.Pulse("worker")
+        queues = chosen(options["queues"], threads=options["threads"])
+        workers = start_workers(queues)
+        pulse = heartbeats.Pulse("worker" if MAIN_QUEUE in queues else "notifier")
         while not stopping.wait(1.0):
             threads = [thread for worker in workers for thread in (*worker.workers, *worker.consumers.values())]
             if not all(thread.is_alive() for thread in threads):
