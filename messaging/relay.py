@@ -123,7 +123,7 @@ def run_once(publisher: Publisher, *, batch: int = BATCH, which: Q = EVERYTHING)
     if not rows:
         return 0
     published = publisher.publish([to_envelope(row) for row in rows])
-    failpoint("relay.published")
+    failpoint("relay.announced" if rows[0].exchange else "relay.published")
     confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
     OutboxMessage.objects.filter(id__in=confirmed).delete()
     put_back([row for row in rows if str(row.message_id) in published.refused])

@@ -93,7 +93,7 @@ def test_every_event_is_heard_of_and_none_that_never_was(system, queue, rounds, 
     extra = []
     with load(system, f"events-{queue}", dice) as clients, conflicts(system, extra) as refused:
         for _ in range(rounds):
-            relay = system.start("relay", FAILPOINTS=f"relay.published:{dice.randint(1, 8)}")
+            relay = system.start("relay", FAILPOINTS=f"relay.announced:{dice.randint(1, 8)}")
             worker = system.start("worker", FAILPOINTS=f"event.written:{dice.randint(1, 8)}")
             await_death(relay)
             system.start("relay")

@@ -139,7 +139,7 @@ def test_what_is_written_while_its_endpoint_is_disabled_does_not_wait_for_ever(a
     assert delivery.state == "pending"
     assert attempts.claim_for_endpoint(endpoint.pk, now=timezone.now()) is None
     delivery.refresh_from_db()
-    assert (delivery.state, delivery.note) == ("canceled", "the endpoint is disabled: disabled by you")
+    assert (delivery.state, delivery.note) == ("canceled", "the endpoint is disabled: disabled by its merchant")
 
 
 def disable_elsewhere(endpoint):
