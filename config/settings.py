@@ -134,6 +134,8 @@ MESSAGE_ROUTES = {
     "delivery.message": ("notifications", "send_messages"),
     "delivery.webhook": ("webhooks", "call_webhooks"),
 }
+#: What may wait: messages to these queues go over the connection of the events, and no payment waits for them.
+PATIENT_QUEUES = ["notifications", "webhooks"]
 #: Which room of ours takes events straight from the outbox -> the topic of what it fails at, and what takes them.
 EVENT_SUBSCRIBERS = {"notifications": ("event.written", "notifications.fan_out.take")}
 #: What dead letters may be about -> who judges whether they may go back, and makes it ready.

@@ -12,6 +12,7 @@ class Envelope:
     routing_key: str
     body: bytes
     exchange: str = ""
+    waits: bool = False
     content_type: str = "application/json"
     headers: dict[str, Any] = field(default_factory=dict)
 

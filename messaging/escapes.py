@@ -16,7 +16,7 @@ from django.db import InterfaceError, InternalError, OperationalError, close_old
 from django.utils import timezone
 from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 
-from messaging import dead_letters
+from messaging import dead_letters, outbox
 from messaging.models import OutboxMessage
 from messaging.payloads import payload_of
 
@@ -85,6 +85,7 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
             queue=message.queue_name,
             actor=message.actor_name,
             payload=payload,
+            waits=outbox.may_wait(message.queue_name),
             request_id=request_id,
             options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at.isoformat()},
             available_at=now + delay_after(escapes),

@@ -34,6 +34,9 @@ class OutboxMessage(models.Model):
         db_default="",
         help_text="The room of ours that takes it from here; empty: it goes to the broker.",
     )
+    waits = models.BooleanField(
+        default=False, db_default=False, help_text="It may wait: its trouble is not that of what is to be charged."
+    )
     request_id = models.CharField(max_length=128, blank=True)
     options = models.JSONField(default=dict, blank=True, help_text="What the message carries besides.")
     returns = models.PositiveSmallIntegerField(
@@ -47,7 +50,14 @@ class OutboxMessage(models.Model):
             # The relay's polls, of what is due, oldest first: events that no subscriber takes must not be waded
             # through on the way to the payments.
             models.Index(
-                fields=["available_at", "id"], condition=Q(exchange="", subscriber=""), name="outbox_due_work"
+                fields=["available_at", "id"],
+                condition=Q(exchange="", subscriber="", waits=False),
+                name="outbox_due_work",
+            ),
+            models.Index(
+                fields=["available_at", "id"],
+                condition=Q(exchange="", subscriber="", waits=True),
+                name="outbox_due_patient",
             ),
             models.Index(fields=["available_at", "id"], condition=~Q(exchange=""), name="outbox_events_due"),
             # What our own rooms take, by themselves.

@@ -40,7 +40,9 @@ def stage_many(
     queue, actor = settings.MESSAGE_ROUTES[topic]
     when = {} if available_at is None else {"available_at": available_at}
     OutboxMessage.objects.bulk_create(
-        OutboxMessage(queue=queue, actor=actor, payload=dict(payload), request_id=request_id, **when)
+        OutboxMessage(
+            queue=queue, actor=actor, payload=dict(payload), waits=may_wait(queue), request_id=request_id, **when
+        )
         for payload, request_id in messages
     )
 
@@ -61,6 +63,11 @@ def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, reque
     OutboxMessage.objects.bulk_create([announcement, *for_subscribers(event_id, request_id)])
 
 
+def may_wait(queue: str) -> bool:
+    """Whether messages to a queue may wait, so that its trouble holds up nobody else."""
+    return queue in settings.PATIENT_QUEUES
+
+
 def for_subscribers(event_id: UUID, request_id: str) -> Iterator[OutboxMessage]:
     """A row for each room that subscribes; it is a message to an actor as well, for when the room cannot take it."""
     for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
@@ -70,5 +77,6 @@ def for_subscribers(event_id: UUID, request_id: str) -> Iterator[OutboxMessage]:
             queue=queue,
             actor=actor,
             payload={"ids": [str(event_id)]},
+            waits=may_wait(queue),
             request_id=request_id,
         )

@@ -189,8 +189,8 @@ class RabbitPublisher:
     def publish(self, messages: Sequence[Envelope]) -> Published:
         """Send all messages, then wait for their confirms, at most `deadline`.
 
-        An event that is not confirmed in time over a sound connection counts as refused: some queue behind the
-        exchange does not take it, perhaps for ever, and it must not stand in the way of the next ones.
+        An event, or another message that may wait, which is not confirmed in time over a sound connection counts as
+        refused: some queue does not take it, perhaps for ever, and it must not stand in the way of the next ones.
 
         Raises:
             BrokerUnavailable: the connection broke while sending; none of the batch counts as published.
@@ -212,7 +212,8 @@ class RabbitPublisher:
             self._unexplained = "" if self._blocked else f"messages were not confirmed ({reason})"
             if not self._blocked and not self._failure:
                 late = set(self._unconfirmed.values())
-                self._outcome.refused.update(m.message_id for m in messages if m.exchange and m.message_id in late)
+                patient = {message.message_id for message in messages if message.exchange or message.waits}
+                self._outcome.refused.update(patient & late)
         if self._returned or (self._unconfirmed and not self._blocked):
             # Start afresh: a lost queue is declared again, late confirms of this batch cannot mix with the next.
             # What a full queue rejects needs nothing of that.

@@ -43,16 +43,17 @@ REFUSED_DELAY: Final = timedelta(seconds=2)
 LONGEST_REFUSED_DELAY: Final = timedelta(minutes=10)
 #: Which rows a publisher is given: all, what our own queues take, and what goes to whoever listens.
 EVERYTHING: Final = Q(subscriber="")
-WORK: Final = Q(exchange="", subscriber="")
+WORK: Final = Q(exchange="", subscriber="", waits=False)
 EVENTS: Final = ~Q(exchange="")
+PATIENT: Final = Q(exchange="", subscriber="", waits=True)
 
 
 @dataclass(slots=True)
 class Relay:
     """Moves messages from the outbox to the publisher until it is told to stop.
 
-    With an `announcer`, events go through that one, over a connection of its own: a subscriber's queue that takes
-    nothing has RabbitMQ stop reading from whoever publishes to it.
+    With an `announcer`, events and what else may wait go through that one, over a connection of its own: a queue that
+    takes nothing has RabbitMQ stop reading from whoever publishes to it.
     """
 
     publisher: Publisher
@@ -84,16 +85,19 @@ class Relay:
         return moved
 
     def announce(self) -> int:
-        """The same for events. Their trouble is not the payments': it waits, and nothing waits for it."""
+        """The same for what may wait: its trouble is not the payments', and nothing waits for it."""
         if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
             return 0
         moved, trouble = move(self.announcer, EVENTS)
+        if not trouble:
+            more, trouble = move(self.announcer, PATIENT)
+            moved += more
         self.announcer.pump(0)
         if trouble:
             self.announce_at = time.monotonic() + ANNOUNCE_PAUSE
         if bool(trouble) != bool(self.unannounced):
             log.warning("events_troubled", trouble=trouble) if trouble else log.info("events_recovered")
-        self.unannounced = f"events wait: {trouble}" if trouble else ""
+        self.unannounced = f"events and notifications wait: {trouble}" if trouble else ""
         return moved
 
 
@@ -150,7 +154,8 @@ def to_envelope(row: OutboxMessage) -> Envelope:
             content_type=row.options.get("content_type", "application/json"),
             headers={"request_id": row.request_id, **headers},
         )
-    return Envelope(message_id=str(row.message_id), routing_key=row.queue, body=to_message(row).encode())
+    body = to_message(row).encode()
+    return Envelope(message_id=str(row.message_id), routing_key=row.queue, body=body, waits=row.waits)
 
 
 def to_message(row: OutboxMessage) -> Message[Any]:

@@ -156,6 +156,7 @@ def stage_again(letter: DeadLetter, *, now: datetime) -> uuid.UUID:
         actor=letter.actor,
         payload=letter.payload,
         body=letter.body if not letter.actor else None,
+        waits=outbox.may_wait(letter.queue),
         request_id=letter.request_id,
         options={"replay_of": letter.pk},
         available_at=now,

@@ -579,6 +579,13 @@ GUARDS = [
         "EVERYTHING: Final = Q()",
         "tests/integration/test_subscribers.py::test_the_relay_never_publishes_what_a_room_takes",
     ),
+    guard(
+        "notifications have a lane of their own to RabbitMQ",
+        "messaging/outbox.py",
+        "return queue in settings.PATIENT_QUEUES",
+        "return False",
+        SUBSCRIBERS + "::test_a_queue_of_notifications_that_never_confirms_holds_up_no_payment",
+    ),
     Guard(
         "an event has one delivery to a recipient: the unique index",
         (
@@ -627,7 +634,7 @@ GUARDS = [
         "whoever settles a call takes what waits next",
         "notifications/webhooks/dispatch.py",
         "            self._begin_next(endpoint_id)\n        except",
-        "            self._slots.release()\n",
+        "            self._slots.release()\n        except",
         "tests/integration/test_webhook_dispatch.py::test_one_endpoint_is_never_called_more_often_at_once_than_its_cap",
     ),
     guard(

@@ -17,20 +17,26 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: A queue's process stops, as one without its majority does: it takes what it is given, and never confirms.
 SUSPEND = """
-    {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"hung">>)),
+    {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"NAME">>)),
     sys:suspend(amqqueue:get_pid(Queue)).
 """
 
 
 @pytest.fixture
-def hung(node, settings):
+def name():
+    """Of the queue that hangs; who declares one that does hangs, too."""
+    return f"hung-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def hung(node, settings, name):
     """A node on which a subscriber's queue has hung."""
     with pika.BlockingConnection(pika.URLParameters(node.url)) as connection:
         channel = connection.channel()
         channel.exchange_declare(settings.EVENTS_EXCHANGE, exchange_type="topic", durable=True)
-        channel.queue_declare("hung", durable=True)
-        channel.queue_bind("hung", settings.EVENTS_EXCHANGE, "#")
-    node.control("eval", SUSPEND)
+        channel.queue_declare(name, durable=True)
+        channel.queue_bind(name, settings.EVENTS_EXCHANGE, "#")
+    node.control("eval", SUSPEND.replace("NAME", name))
     return node
 
 
@@ -70,3 +76,23 @@ def test_a_queue_that_never_confirms_holds_up_no_payment_and_loses_no_event(rela
     relay.announce_at -= ANNOUNCE_PAUSE
     eventually(relay.announce, within=10, what="it connects again")
     assert announcements().filter(returns=1).count() > taken
+
+
+def test_a_queue_of_notifications_that_never_confirms_holds_up_no_payment(relay, settings, name):
+    """Nor do more of its messages than a batch holds stand before those of payments, or for ever before each other."""
+    settings.PATIENT_QUEUES = [name]
+    settings.MESSAGE_ROUTES = settings.MESSAGE_ROUTES | {"delivery.message": (name, "send_messages")}
+    with transaction.atomic():
+        outbox.stage_many("delivery.message", [({"ids": [str(uuid.uuid4())]}, "") for _ in range(700)])
+        outbox.stage_many("payment.due", [({"ids": [str(uuid.uuid4())]}, "") for _ in range(50)])
+    assert relay.try_once() == 50
+    assert relay.trouble == ""
+    assert work().count() == work().filter(waits=True).count() == 700
+    assert relay.announce() == 500
+    assert "not confirmed" in relay.unannounced
+    assert work().filter(returns=1).count() == 500
+    relay.announce_at -= ANNOUNCE_PAUSE
+    eventually(relay.announce, within=10, what="it connects again")
+    assert work().filter(returns__gte=1).count() == 700
+    assert relay.try_once() == 0
+    assert relay.trouble == ""

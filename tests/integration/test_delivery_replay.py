@@ -80,7 +80,10 @@ def test_nothing_is_sent_to_a_disabled_endpoint_by_a_replay(dead):
 def test_nobody_is_asked_to_enable_a_deleted_endpoint(dead):
     endpoints.delete(endpoint=dead.endpoint, now=NOW)
     judgement = judgements.judge(DeadLetter.objects.all())[DeadLetter.objects.get().pk]
-    assert (judgement.verdict, judgement.note) == (Verdict.BLOCKED, "its webhook endpoint is deleted; discard the letter")
+    assert (judgement.verdict, judgement.note) == (
+        Verdict.BLOCKED,
+        "its webhook endpoint is deleted; discard the letter",
+    )
 
 
 def test_what_has_arrived_since_is_never_sent_again(dead):

@@ -29,7 +29,9 @@ class Command(BaseCommand):
         url = settings.ENV.rabbitmq_url
         beside = {"subscribers": Subscribers().run}
         if url:
-            publisher = RabbitPublisher(url, topology.work_queues())
+            patient = settings.PATIENT_QUEUES
+            publisher = RabbitPublisher(url, [queue for queue in topology.work_queues() if queue not in patient])
+            # It declares no queue: one that hangs would hold it up. Those who read them declare them.
             announcer = RabbitPublisher(url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
             with running({**beside, "collector": collector.make(url).run}, stopping):
                 Relay(publisher, announcer=announcer).run(stopping)
