@@ -251,7 +251,7 @@ def test_a_deleted_queue_is_declared_again_and_read(channel, queues, deleted):
             channel.confirm_delivery() if not channel._delivery_confirmation else None
             try:
                 channel.basic_publish("", queues[deleted], b"after", mandatory=True)
-            except pika.exceptions.UnroutableError:
+            except (pika.exceptions.UnroutableError, pika.exceptions.NackError):  # gone, or just going
                 return False
             return True
 
