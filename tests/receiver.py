@@ -30,7 +30,11 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender was killed in the middle of it
+                    self.close_connection = True
+                    return
                 call = Call(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 receiver.calls.append(call)
                 said = receiver.answer(call)
