@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol, cast
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -101,3 +102,14 @@ def send_back(letter: DeadLetter, *, now: datetime) -> Judgement:
     except Exception as defect:
         log.exception("dead_letter_cannot_go_back", letter=letter.pk)
         return Judgement(Verdict.BLOCKED, f"it could not be made ready ({type(defect).__name__}); the log says more")
+
+
+def valid(ids: Sequence[str]) -> list[UUID]:
+    """Those that are ids at all: a subject may say anything."""
+    found = []
+    for id_ in ids:
+        try:
+            found.append(UUID(id_))
+        except ValueError:
+            continue
+    return found

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 from django.db import connection
 from django.utils import timezone
 
-from messaging.judgements import Judgement, Verdict
+from messaging.judgements import Judgement, Verdict, valid
 from notifications import attempts, endpoints
 from notifications.models import Delivery
 from notifications.redelivery import as_new
@@ -78,17 +77,6 @@ def judge(delivery: Delivery) -> Judgement:
 def is_in_hand(delivery: Delivery) -> bool:
     """Whether somebody is sending it now, or it waits for its time."""
     return not Delivery.objects.filter(attempts.may_be_claimed(now=timezone.now()), pk=delivery.pk).exists()
-
-
-def valid(ids: Sequence[str]) -> list[UUID]:
-    """Those that are ids at all."""
-    found = []
-    for id_ in ids:
-        try:
-            found.append(UUID(id_))
-        except ValueError:
-            continue
-    return found
 
 
 def supersede_settled() -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
-from messaging.judgements import Judgement, Verdict
+from messaging.judgements import Judgement, Verdict, valid
 from payments.models import Payment
 from payments.operations import replay
 from payments.operations.replay import PAID_OTHERWISE, UNDER_WAY
@@ -86,17 +86,6 @@ def judge(payment: Payment) -> Judgement:
     if payment.taken:  # type: ignore[attr-defined]
         return Judgement(Verdict.BLOCKED, UNDER_WAY)
     return judgement
-
-
-def valid(ids: Sequence[str]) -> list[UUID]:
-    """Those that are ids at all."""
-    found = []
-    for id_ in ids:
-        try:
-            found.append(UUID(id_))
-        except ValueError:
-            continue
-    return found
 
 
 def supersede_settled() -> int:
