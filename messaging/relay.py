@@ -88,10 +88,9 @@ class Relay:
         """The same for what may wait: its trouble is not the payments', and nothing waits for it."""
         if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
             return 0
-        moved, trouble = move(self.announcer, EVENTS)
-        if not trouble:
-            more, trouble = move(self.announcer, PATIENT)
-            moved += more
+        lanes = [move(self.announcer, which) for which in (EVENTS, PATIENT)]  # neither waits for the other's trouble
+        moved = sum(count for count, _ in lanes)
+        trouble = next((trouble for _, trouble in lanes if trouble), "")
         self.announcer.pump(0)
         if trouble:
             self.announce_at = time.monotonic() + ANNOUNCE_PAUSE

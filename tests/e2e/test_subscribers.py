@@ -78,6 +78,29 @@ def test_a_queue_that_never_confirms_holds_up_no_payment_and_loses_no_event(rela
     assert announcements().filter(returns=1).count() > taken
 
 
+def test_a_strangers_queue_that_never_confirms_holds_up_no_notification(relay, settings, hung):
+    """Each round has new events for it, and its trouble; what our own queues take goes out all the same."""
+    ours = f"ours-{uuid.uuid4().hex}"
+    with pika.BlockingConnection(pika.URLParameters(hung.url)) as connection:
+        connection.channel().queue_declare(ours, durable=True)
+    settings.PATIENT_QUEUES = [ours]
+    settings.MESSAGE_ROUTES = settings.MESSAGE_ROUTES | {"delivery.message": (ours, "send_messages")}
+    stage(1)
+    with transaction.atomic():
+        outbox.stage("delivery.message", {"ids": [str(uuid.uuid4())]})
+    relay.try_once()
+    eventually(lambda: settled(relay), within=15, what="the notification is published")
+    assert "not confirmed" in relay.unannounced
+    assert announcements().exists()
+
+
+def settled(relay):
+    """Whether nothing but events is left, after one more round."""
+    relay.announce_at = 0.0
+    relay.announce()
+    return not work().filter(waits=True).exists()
+
+
 def test_a_queue_of_notifications_that_never_confirms_holds_up_no_payment(relay, settings, name):
     """Nor do more of its messages than a batch holds stand before those of payments, or for ever before each other."""
     settings.PATIENT_QUEUES = [name]
