@@ -30,6 +30,18 @@ SMS: Final = ["off", "console", "file", "twilio"]
 #: https://www.twilio.com/docs/glossary/what-is-a-sid
 ACCOUNT_SID: Final = re.compile(r"AC[0-9a-fA-F]{32}\Z")
 
+#: Where Redis is; what redis-py takes.
+REDIS: Final = re.compile(r"(?:(?:rediss?|unix)://\S+)?\Z")
+REDIS_FAULT: Final = "must begin with redis:// or rediss://; it looks like redis://:password@host:6379/0."
+#: A rate as django-ratelimit writes it: a number for each second, minute, hour or day.
+RATE: Final = validate.Regexp(re.compile(r"[1-9][0-9]{0,8}/[smhd]\Z"), error="must look like 100/m: s, m, h or d.")
+#: A folder of the console's own, out of the API's way.
+ADMIN_PATH: Final = re.compile(r"(?!(?:api|docs|problems|static|metrics|health|livez|readyz)\Z)[a-zA-Z0-9_-]{1,64}\Z")
+ADMIN_PATH_FAULT: Final = "must be one word of letters, digits, - and _, and none of our other addresses."
+#: Sums in major units, by currency or for all others: `EUR=10000,JPY=1500000,*=10000`.
+SUMS: Final = re.compile(r"(?:(?:[A-Z]{3}|\*)=[0-9]{1,15}(?:\.[0-9]{1,4})?(?:,(?!\Z)|\Z))*\Z")
+SUMS_FAULT: Final = "must look like EUR=10000,JPY=1500000,*=10000; empty: never."
+
 #: What travels between these and us leaves no machine.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -44,10 +56,13 @@ class Environment:
     production: bool
     secret_key: str
     jwt_signing_key: str
+    secret_key_fallbacks: list[str]
+    jwt_signing_key_fallbacks: list[str]
     allowed_hosts: list[str]
     csrf_trusted_origins: list[str]
     database_url: str
     rabbitmq_url: str
+    redis_url: str
     intake_default_merchant: str
     sandbox_url: str
     log_format: str
@@ -85,6 +100,22 @@ class Environment:
     twilio_auth_token: str
     twilio_from: str
     twilio_url: str
+    admin_path: str
+    admin_second_factor: bool
+    admin_idle: int
+    admin_confirm_every: int
+    metrics_token: str
+    trusted_proxies: int
+    limit_reads: str
+    limit_writes: str
+    limit_logins: str
+    limit_strangers: str
+    limit_gateway_events: str
+    creation_burst: int
+    creation_rate: float
+    declines_per_payer: int
+    declines_per_merchant: int
+    four_eyes_above: str
 
 
 def read_environment() -> Environment:
@@ -104,10 +135,13 @@ def read_environment() -> Environment:
         production=is_production,
         secret_key=env.str("SECRET_KEY", **secret_default),
         jwt_signing_key=env.str("JWT_SIGNING_KEY", **secret_default),
+        secret_key_fallbacks=env.list("SECRET_KEY_FALLBACKS", []),
+        jwt_signing_key_fallbacks=env.list("JWT_SIGNING_KEY_FALLBACKS", []),
         allowed_hosts=env.list("ALLOWED_HOSTS", **host_default),
         csrf_trusted_origins=env.list("CSRF_TRUSTED_ORIGINS", []),
         database_url=env.str("DATABASE_URL"),
         rabbitmq_url=env.str("RABBITMQ_URL", ""),
+        redis_url=env.str("REDIS_URL", "", validate=validate.Regexp(REDIS, error=REDIS_FAULT)),
         intake_default_merchant=env.str("INTAKE_DEFAULT_MERCHANT", "", validate=validate.Regexp(SLUG)),
         sandbox_url=env.str("SANDBOX_URL", ""),
         log_format=env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
@@ -150,6 +184,22 @@ def read_environment() -> Environment:
         twilio_auth_token=env.str("TWILIO_AUTH_TOKEN", ""),
         twilio_from=env.str("TWILIO_FROM", ""),
         twilio_url=env.str("TWILIO_URL", "https://api.twilio.com"),
+        admin_path=env.str("ADMIN_PATH", "admin", validate=validate.Regexp(ADMIN_PATH, error=ADMIN_PATH_FAULT)),
+        admin_second_factor=env.bool("ADMIN_SECOND_FACTOR", is_production),
+        admin_idle=env.int("ADMIN_IDLE", 1800, validate=validate.Range(min=60, max=86_400)),
+        admin_confirm_every=env.int("ADMIN_CONFIRM_EVERY", 600, validate=validate.Range(min=10, max=86_400)),
+        metrics_token=env.str("METRICS_TOKEN", ""),
+        trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0, max=10)),
+        limit_reads=env.str("LIMIT_READS", "6000/m", validate=RATE),
+        limit_writes=env.str("LIMIT_WRITES", "600/m", validate=RATE),
+        limit_logins=env.str("LIMIT_LOGINS", "20/m", validate=RATE),
+        limit_strangers=env.str("LIMIT_STRANGERS", "60/m", validate=RATE),
+        limit_gateway_events=env.str("LIMIT_GATEWAY_EVENTS", "6000/m", validate=RATE),
+        creation_burst=env.int("CREATION_BURST", 2000, validate=validate.Range(min=1, max=1_000_000)),
+        creation_rate=env.float("CREATION_RATE", 100.0, validate=validate.Range(min=0.001, max=100_000)),
+        declines_per_payer=env.int("DECLINES_PER_PAYER", 10, validate=validate.Range(min=0, max=100_000)),
+        declines_per_merchant=env.int("DECLINES_PER_MERCHANT", 1000, validate=validate.Range(min=0, max=1_000_000)),
+        four_eyes_above=env.str("FOUR_EYES_ABOVE", "*=10000", validate=validate.Regexp(SUMS, error=SUMS_FAULT)),
     )
     faults = contradictions(values)  # what is missing altogether is said in its place, below
     try:

@@ -23,6 +23,7 @@ ENV = read_environment()
 
 DEBUG = False  # never: a worker with DEBUG keeps every query in memory
 SECRET_KEY = ENV.secret_key
+SECRET_KEY_FALLBACKS = ENV.secret_key_fallbacks
 ALLOWED_HOSTS = ENV.allowed_hosts
 CSRF_TRUSTED_ORIGINS = ENV.csrf_trusted_origins
 ROOT_URLCONF = "config.urls"
@@ -42,6 +43,9 @@ INSTALLED_APPS = [
     "merchants.apps.MerchantsConfig",
     "messaging.apps.MessagingConfig",
     "django_dramatiq",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -250,6 +254,44 @@ SMS_BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SMS_BACKEND = SMS_BACKENDS.get(ENV.sms_backend)
 
+# --- Limits ---------------------------------------------------------------------------
+
+# One shared counter for all processes: Redis where there is one, else a table of PostgreSQL.
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "counters": (
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ENV.redis_url,
+            # A request waits this long (seconds) for Redis, and then does without it.
+            "OPTIONS": {"socket_connect_timeout": 0.25, "socket_timeout": 0.25},
+        }
+        if ENV.redis_url
+        else {"BACKEND": "merchants.counters.PostgresCounters"}
+    ),
+}
+RATELIMIT_USE_CACHE = "counters"
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.W001"]  # it does not know our own backend, which is atomic
+#: How many proxies of our own stand before us, each of which adds to X-Forwarded-For whom it got the request from.
+TRUSTED_PROXIES = ENV.trusted_proxies
+#: Class of requests -> how many of them one caller (or, of strangers, one address) may send.
+LIMITS = {
+    "reads": ENV.limit_reads,
+    "writes": ENV.limit_writes,
+    "logins": ENV.limit_logins,
+    "strangers": ENV.limit_strangers,
+    "gateway_events": ENV.limit_gateway_events,
+}
+#: How many payments one merchant may ask for at once, and each second in the long run, where it has no figures of
+#: its own.
+CREATION_BURST = ENV.creation_burst
+CREATION_RATE = ENV.creation_rate
+#: After so many declines within an hour a payer, or a merchant, is blocked for an hour; 0: never.
+DECLINES_PER_PAYER = ENV.declines_per_payer
+DECLINES_PER_MERCHANT = ENV.declines_per_merchant
+#: Replays of more than this need a second person: sums in major units by currency, `*` for all others.
+FOUR_EYES_ABOVE = dict(part.split("=") for part in ENV.four_eyes_above.split(",") if part)
+
 # --- API ------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
@@ -327,7 +369,16 @@ STORAGES = {
         else "django.contrib.staticfiles.storage.StaticFilesStorage"
     },
 }
-SESSION_COOKIE_AGE = 8 * 60 * 60
+#: The console's own path; one that nobody guesses keeps the noise of the internet out of its logs.
+ADMIN_PATH = ENV.admin_path
+#: Whether staff must show a one-time password to use the console, or what only staff may do at the API.
+ADMIN_SECOND_FACTOR = ENV.admin_second_factor
+#: For how long (seconds) staff who showed their password need not show it again for what moves money.
+ADMIN_CONFIRM_EVERY = ENV.admin_confirm_every
+SESSION_COOKIE_AGE = ENV.admin_idle
+SESSION_SAVE_EVERY_REQUEST = True  # so that its age counts from the last request
+#: What a scraper of /metrics must show as a bearer token. Without one, production shows metrics to nobody.
+METRICS_TOKEN = ENV.metrics_token
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if ENV.production:

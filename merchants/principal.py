@@ -14,22 +14,29 @@ WRITE: Final = SUPPORT | {Scope.PAYMENTS_WRITE.value, Scope.WEBHOOKS_WRITE.value
 #: All that an API key can be given.
 KEY_SCOPES: Final = frozenset(Scope.values)
 
+#: What only people may do, and keys never: a key that could make keys would outlive its own end.
+API_KEYS_READ: Final = "api_keys:read"
+API_KEYS_WRITE: Final = "api_keys:write"
+
 #: What a person may do through the API, by role.
 ROLE_SCOPES: Final[dict[str, frozenset[str]]] = {
     Role.VIEWER: READ,
     Role.SUPPORT: SUPPORT,
     Role.OPERATOR: WRITE,
-    Role.ADMIN: WRITE,
+    Role.ADMIN: WRITE | {API_KEYS_READ, API_KEYS_WRITE},
 }
-
 
 DEAD_LETTERS_READ: Final = "dead_letters:read"
 DEAD_LETTERS_WRITE: Final = "dead_letters:write"
+APPROVALS_READ: Final = "approvals:read"
+APPROVALS_WRITE: Final = "approvals:write"
 #: What platform staff may do besides, by the permissions they have in the console. No API key ever has these scopes:
 #: a key is a merchant's, and dead letters are of all merchants.
 STAFF_SCOPES: Final = {
     "messaging.view_deadletter": DEAD_LETTERS_READ,
     "messaging.resolve_deadletter": DEAD_LETTERS_WRITE,
+    "merchants.view_approval": APPROVALS_READ,
+    "merchants.decide_approval": APPROVALS_WRITE,
 }
 
 

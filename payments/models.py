@@ -101,6 +101,17 @@ class Payment(models.Model):
                 name="payment_held",
                 condition=Q(held_since__isnull=False),
             ),
+            # How often a payer's, and a merchant's, payments were declined of late (`payments.velocity`).
+            models.Index(
+                fields=["merchant", "mode", "user_id", "finished_at"],
+                name="payment_declined_payer",
+                condition=Q(error_code="declined") & ~Q(user_id=""),
+            ),
+            models.Index(
+                fields=["merchant", "mode", "finished_at"],
+                name="payment_declined",
+                condition=Q(error_code="declined"),
+            ),
             # The count of unknown payments in health and metrics.
             models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
         ]
@@ -340,3 +351,36 @@ class GatewayEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"
+
+
+class DeclineBlock(models.Model):
+    """A payer, or a whole merchant, whose payments were declined so often that somebody may be testing stolen cards.
+
+    Until it ends, or staff lift it, no payment of theirs is accepted.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="+")
+    mode = models.CharField(max_length=4, choices=Mode.choices)
+    user_id = models.CharField(max_length=255, blank=True, help_text="The payer; empty: the whole merchant.")
+    declines = models.PositiveIntegerField(help_text="How many there were when it began.")
+    began_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    lifted_at = models.DateTimeField(null=True, blank=True, help_text="By staff; earlier declines count no more.")
+    lifted_by = models.CharField(max_length=150, blank=True)
+    lift_reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions: ClassVar = [("lift_declineblock", "Can lift blocks after many declines")]
+        indexes: ClassVar = [
+            # What is in force; every process keeps a copy of it for a moment.
+            models.Index(fields=["ends_at"], name="decline_block_ends", condition=Q(lifted_at=None)),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["merchant", "mode", "user_id"], name="one_block_per_payer"),
+            models.CheckConstraint(condition=Q(mode__in=Mode.values), name="decline_block_mode_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id or 'all payers'} of {self.merchant}"

@@ -1,14 +1,12 @@
-"""Merchants, the people who work for them, and the keys their services call with."""
+"""Merchants and the people who work for them."""
 
 import uuid
 from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
-from django.contrib.postgres.fields import ArrayField
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
 
 
 class Mode(models.TextChoices):
@@ -16,17 +14,6 @@ class Mode(models.TextChoices):
 
     TEST = "test"
     LIVE = "live"
-
-
-class Scope(models.TextChoices):
-    """What a credential allows."""
-
-    PAYMENTS_READ = "payments:read"
-    PAYMENTS_WRITE = "payments:write"
-    WEBHOOKS_READ = "webhooks:read"
-    WEBHOOKS_WRITE = "webhooks:write"
-    NOTIFICATIONS_READ = "notifications:read"
-    NOTIFICATIONS_WRITE = "notifications:write"
 
 
 class Role(models.TextChoices):
@@ -66,6 +53,31 @@ class Merchant(models.Model):
         db_default="",
         help_text="Where we write to the merchant itself; empty: to its administrators.",
     )
+    creation_burst = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many payments it may ask for at once by the API; empty: as for everybody.",
+    )
+    creation_rate = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.001)],
+        help_text="How many payments a second it may ask for in the long run; empty: as for everybody.",
+    )
+    amount_ceilings = models.JSONField(
+        default=dict,
+        db_default=models.Value("{}", output_field=models.JSONField()),
+        blank=True,
+        help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. '
+        "A currency that is not named has none.",
+    )
+    declines_per_payer = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="After so many declines within an hour a payer is blocked for an hour; 0: never; empty: as for "
+        "everybody.",
+    )
     is_active = models.BooleanField(default=True, help_text="An inactive merchant's credentials are refused.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -87,28 +99,3 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} at {self.merchant}"
-
-
-class ApiKey(models.Model):
-    """A service's credential. Only its SHA-256 is kept: the key itself is 256 random bits, so no salt is needed."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    merchant = models.ForeignKey(Merchant, on_delete=models.CASCADE, related_name="api_keys")
-    name = models.CharField(max_length=100)
-    mode = models.CharField(max_length=4, choices=Mode.choices)
-    prefix = models.CharField(max_length=16, help_text="The key's beginning, to tell keys apart.")
-    digest = models.BinaryField(max_length=32, unique=True, editable=False)
-    scopes = ArrayField(models.CharField(max_length=30, choices=Scope.choices))
-    created_at = models.DateTimeField(auto_now_add=True)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, help_text="To the minute.")
-
-    class Meta:
-        verbose_name = "API key"
-        constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(mode__in=Mode.values), name="api_key_mode_known"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.prefix}… ({self.name})"

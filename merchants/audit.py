@@ -1,0 +1,72 @@
+"""The record of who did what: written in the transaction of what it tells of, and never changed afterwards."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+from django.http import HttpRequest
+from rest_framework.request import Request
+
+from merchants.addresses import client_address
+from merchants.models import AuditEntry, Merchant
+from merchants.principal import Principal
+
+#: As wide as the column; a reason that is longer was checked where it was given.
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who does something, by which way, and from where. `actor` is `user:ada`, `key:sk_test_abc` or `shell:root`."""
+
+    actor: str
+    via: AuditEntry.Via
+    address: str | None = None
+    request_id: str = ""
+
+
+#: What the system does by itself.
+SYSTEM = Who("system", AuditEntry.Via.SYSTEM)
+
+
+def by(request: HttpRequest | Request) -> Who:
+    """Whoever sends this request: a caller of the API, or staff in the console."""
+    caller: Any = request.user
+    via = AuditEntry.Via.API if isinstance(request, Request) else AuditEntry.Via.CONSOLE
+    if isinstance(caller, Principal):
+        actor = f"user:{caller.user.get_username()}" if caller.user else caller.id
+    else:
+        actor = f"user:{caller.get_username()}" if getattr(caller, "is_authenticated", False) else "nobody"
+    plain: Any = request._request if isinstance(request, Request) else request  # noqa: SLF001  # its documented way
+    return Who(actor, via, client_address(plain), request.META.get("HTTP_X_REQUEST_ID", ""))
+
+
+def by_shell(name: str) -> Who:
+    """Whoever runs a command; `name` is the operating system's user."""
+    return Who(f"shell:{name}", AuditEntry.Via.COMMAND)
+
+
+def record(
+    who: Who,
+    action: str,
+    *,
+    subject: str = "",
+    merchant: Merchant | None = None,
+    reason: str = "",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Write one entry. `before` and `after` hold what changed, and never a secret or personal data of payers."""
+    assert connection.in_atomic_block, "an entry is written in the transaction of what it tells of"
+    AuditEntry.objects.create(
+        actor=who.actor[:160],
+        via=who.via,
+        address=who.address,
+        request_id=who.request_id,
+        action=action,
+        subject=subject[:150],
+        merchant=merchant,
+        reason=reason[:LONGEST_REASON],
+        before=before,
+        after=after,
+    )

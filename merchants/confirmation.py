@@ -1,0 +1,46 @@
+"""Staff show who they are again before what moves money: a session left open on a desk must not be enough."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+
+#: The key in the session: when its person last showed who they are, in seconds since 1970.
+CONFIRMED_AT: Final = "confirmed_at"
+
+Arguments = ParamSpec("Arguments")
+View = Callable[Concatenate[HttpRequest, Arguments], HttpResponse]
+
+
+def confirm(request: HttpRequest, **_event: Any) -> None:
+    """Note that the session's person has just shown who they are. Receives `user_logged_in`, too."""
+    request.session[CONFIRMED_AT] = time.time()
+
+
+def is_confirmed(request: HttpRequest) -> bool:
+    """Whether that was lately."""
+    at = request.session.get(CONFIRMED_AT)
+    return isinstance(at, float) and 0 <= time.time() - at < settings.ADMIN_CONFIRM_EVERY
+
+
+def ask(request: HttpRequest) -> HttpResponse:
+    """Send to the page that asks, and from there to where the action begins. Nothing was done."""
+    # What was posted is not kept: the form is filled in anew, by somebody who is known then.
+    begin = request.get_full_path() if request.method in {"GET", "HEAD"} else request.headers.get("Referer", "")
+    return redirect(f"{reverse('admin:confirm')}?{urlencode({'next': begin})}")
+
+
+def confirmed(view: View[Arguments]) -> View[Arguments]:
+    """A page of the console for what moves money: whoever has not lately shown who they are is asked first."""
+
+    @functools.wraps(view)
+    def page(request: HttpRequest, *arguments: Arguments.args, **options: Arguments.kwargs) -> HttpResponse:
+        return view(request, *arguments, **options) if is_confirmed(request) else ask(request)
+
+    return page
