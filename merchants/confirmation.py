@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -14,8 +14,7 @@ from django.urls import reverse
 #: The key in the session: when its person last showed who they are, in seconds since 1970.
 CONFIRMED_AT: Final = "confirmed_at"
 
-Arguments = ParamSpec("Arguments")
-View = Callable[Concatenate[HttpRequest, Arguments], HttpResponse]
+View = Callable[..., HttpResponse]
 
 
 def confirm(request: HttpRequest, **_event: Any) -> None:
@@ -36,11 +35,11 @@ def ask(request: HttpRequest) -> HttpResponse:
     return redirect(f"{reverse('admin:confirm')}?{urlencode({'next': begin})}")
 
 
-def confirmed(view: View[Arguments]) -> View[Arguments]:
+def confirmed(view: View) -> View:
     """A page of the console for what moves money: whoever has not lately shown who they are is asked first."""
 
     @functools.wraps(view)
-    def page(request: HttpRequest, *arguments: Arguments.args, **options: Arguments.kwargs) -> HttpResponse:
+    def page(request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
         return view(request, *arguments, **options) if is_confirmed(request) else ask(request)
 
     return page
