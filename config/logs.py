@@ -82,6 +82,8 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
         "loggers": {
             # pika narrates every connection attempt; the relay and the worker say what matters themselves.
             "pika": {"level": "CRITICAL"},
+            # Of logins it tells in five lines what the audit has in one.
+            "axes": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "django.request": {"filters": ["without_payers"]},

@@ -7,7 +7,6 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from console import health
 from console.metrics import metrics
 from console.views import home
-from merchants.tokens import RefreshView, TokenView
 from payments.views import explain_problem
 
 urlpatterns = [
@@ -16,8 +15,7 @@ urlpatterns = [
     path("api/v1/", include("payments.urls")),
     path("api/v1/", include("console.urls")),
     path("api/v1/", include("notifications.urls")),
-    re_path(r"^api/v1/token/?$", TokenView.as_view(), name="token"),
-    re_path(r"^api/v1/token/refresh/?$", RefreshView.as_view(), name="token-refresh"),
+    path("api/v1/", include("merchants.urls")),
     re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("problems/<slug:code>", explain_problem, name="problem"),

@@ -5,9 +5,9 @@ from typing import Any, Final
 from rest_framework import serializers
 
 from console.reads import PAYMENT
+from merchants.strict import KnownFieldsOnly
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
-from payments.fields import KnownFieldsOnly
 from payments.serializers import LinksSerializer
 
 #: Letters that can be named one by one: their ids fit into a request body many times over. For more there is `filter`.

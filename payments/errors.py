@@ -1,33 +1,8 @@
 """Why a request was refused. Each class's docstring is what the caller reads; nothing was done or stored."""
 
-from typing import ClassVar
 from uuid import UUID
 
-
-class Refused(Exception):
-    """The request was refused. A kind of refusal with a `title` has a page of its own, behind its `code`."""
-
-    code: ClassVar[str]
-    status_code: ClassVar[int] = 400
-    title: ClassVar[str] = ""
-    retryable: ClassVar[bool] = False
-    #: Every kind with a title, whichever room it is of.
-    kinds: ClassVar[list[type["Refused"]]] = []
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if cls.title:
-            cls.kinds.append(cls)
-
-    @property
-    def detail(self) -> str:
-        """One paragraph for the caller: what is wrong and how to mend it."""
-        return in_one_line(self.__doc__)
-
-
-def in_one_line(text: str | None) -> str:
-    """A docstring as a sentence of an answer."""
-    return " ".join((text or "").split())
+from merchants.refusals import Refused
 
 
 class IdempotencyKeyMissing(Refused):

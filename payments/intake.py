@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError, ValidationError
 
+from merchants.refusals import Refused
 from messaging import collector, dead_letters
 from messaging.consumer import Consumer, Delivery, TryAgain
 from messaging.correlation import first_acceptable
@@ -24,7 +25,6 @@ from payments.errors import (
     IdempotencyKeyReused,
     NoGateway,
     OrderConflict,
-    Refused,
 )
 from payments.operations import accept_payment
 from payments.parsers import BodyTooLarge, read_document

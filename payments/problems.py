@@ -10,7 +10,8 @@ from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from payments.errors import OrderConflict, Refused, in_one_line
+from merchants.refusals import Refused, in_one_line
+from payments.errors import OrderConflict
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -84,6 +85,7 @@ class RefusedException(exceptions.APIException):
         self.refusal = refusal
         self.status_code = refusal.status_code
         self.wait = 1 if refusal.retryable else None
+        self.auth_header = 'Bearer realm="api"' if refusal.status_code == 401 else None  # RFC 9110, section 15.5.2
 
 
 class Unavailable(exceptions.APIException):

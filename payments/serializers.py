@@ -7,8 +7,9 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
 from merchants.models import Mode
+from merchants.strict import KnownFieldsOnly
 from payments.events import EVENT_TYPES
-from payments.fields import AmountField, CardFreeCharField, CurrencyField, KnownFieldsOnly, PhoneField, WebhookUrlField
+from payments.fields import AmountField, CardFreeCharField, CurrencyField, PhoneField, WebhookUrlField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
 from payments.states import Status

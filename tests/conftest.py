@@ -11,12 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from merchants import api_keys
-from merchants.models import Merchant, Mode
+from merchants.models import Membership, Merchant, Mode, User
 from payments.gateways import registry
 from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
@@ -39,6 +40,26 @@ def client(merchant: Merchant) -> Client:
     """An HTTP client with the merchant's test key, in the server's own process."""
     api_keys.register_key(API_KEY, merchant=merchant, mode=Mode.TEST, name="tests")
     return Client(headers={"authorization": f"Bearer {API_KEY}"}, raise_request_exception=False)
+
+
+@pytest.fixture
+def anybody() -> Client:
+    """A client without a credential."""
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def person(db: None, settings: object) -> Callable[..., User]:
+    """A person with a password, and a role at each of some merchants."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+
+    def make(roles: dict[Merchant, str], name: str = "ada", **fields: object) -> User:
+        user = User.objects.create_user(name, password=PASSWORD, **fields)
+        for merchant, role in roles.items():
+            Membership.objects.create(user=user, merchant=merchant, role=role)
+        return user
+
+    return make
 
 
 @pytest.fixture

@@ -179,4 +179,13 @@ class Migration(migrations.Migration):
             "ALTER TABLE merchants_counter SET UNLOGGED; ALTER TABLE merchants_bucket SET UNLOGGED",
             "ALTER TABLE merchants_counter SET LOGGED; ALTER TABLE merchants_bucket SET LOGGED",
         ),
+        # Sessions took the place of simplejwt's lists of tokens; its app is not installed any more.
+        migrations.RunSQL(
+            """
+            DROP TABLE IF EXISTS token_blacklist_blacklistedtoken;
+            DROP TABLE IF EXISTS token_blacklist_outstandingtoken;
+            DELETE FROM django_migrations WHERE app = 'token_blacklist';
+            """,
+            migrations.RunSQL.noop,
+        ),
     ]

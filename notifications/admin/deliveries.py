@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, block, link
 from messaging.models import DeadLetter
@@ -23,7 +24,6 @@ from notifications.admin.delivery_filters import AgeFilter, EventTypeFilter, fin
 from notifications.errors import DeliveryUnderWay, EndpointDeleted, EndpointDisabled
 from notifications.masking import mask
 from notifications.models import Delivery, DeliveryAttempt
-from payments.errors import Refused
 
 MAY_REDELIVER: Final = "notifications.redeliver_delivery"
 #: Redelivered at a time, one by one, while a browser waits. An endpoint's page has a way for more.

@@ -17,8 +17,8 @@ from console.listener import Listener, Received, Server
 from console.listener_endpoint import registered
 from console.triggers import ALIASES, METHODS, method_for, trigger
 from merchants.models import Merchant, Mode
+from merchants.refusals import Refused
 from messaging.process import stop_on_signals
-from payments.errors import Refused
 from payments.events import EVENT_TYPES
 
 #: Options of `trigger` that become fields of the request.
