@@ -3,9 +3,9 @@
 It makes no difference whether anybody has that name, and nobody can lock out somebody else from afar.
 """
 
+from datetime import datetime
 from typing import Any, Final, cast
 
-from axes.attempts import get_cool_off_threshold
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.conf import settings
@@ -102,6 +102,6 @@ def way_of(request: HttpRequest) -> AuditEntry.Via:
     return AuditEntry.Via.API if request.path.startswith("/api/") else AuditEntry.Via.CONSOLE
 
 
-def prune() -> int:
+def prune(*, now: datetime) -> int:
     """Forget the failures that no longer count; returns how many."""
-    return AccessAttempt.objects.filter(attempt_time__lte=get_cool_off_threshold()).delete()[0]
+    return AccessAttempt.objects.filter(attempt_time__lte=now - settings.AXES_COOLOFF_TIME).delete()[0]

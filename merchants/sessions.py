@@ -87,7 +87,7 @@ def refresh(token: RefreshToken, *, who: Who, now: datetime) -> Pair:
     session = session_of(token)
     if session is None or not is_open(session, now=now):
         raise SessionOver
-    if not has_same_password(session):
+    if not (session.user.is_active and has_same_password(session)):
         end(session, LoginSession.End.CHANGED, now=now)
         raise SessionOver
     renewed = take_turn(session, jti=identifier(token["jti"]), now=now)
@@ -123,10 +123,8 @@ def session_of(token: RefreshToken) -> LoginSession | None:
 
 
 def is_open(session: LoginSession, *, now: datetime) -> bool:
-    """Whether it goes on, as far as it depends on the session and on who may be here at all."""
-    return (
-        session.ended_at is None and session.expires_at > now and session.user.is_active and session.merchant.is_active
-    )
+    """Whether it goes on, as far as it does not depend on its person."""
+    return session.ended_at is None and session.expires_at > now and session.merchant.is_active
 
 
 def has_same_password(session: LoginSession) -> bool:

@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                 ('refreshed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('expires_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('end', models.CharField(blank=True, choices=[('logout', 'Logout'), ('reused', 'an old refresh token was used again'), ('changed', 'the password was changed'), ('revoked', 'staff ended it')], max_length=10)),
+                ('end', models.CharField(blank=True, choices=[('logout', 'Logout'), ('reused', 'an old refresh token was used again'), ('changed', 'the password was changed, or its person deactivated'), ('revoked', 'staff ended it')], max_length=10)),
             ],
         ),
         migrations.AddField(

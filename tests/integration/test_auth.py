@@ -1,24 +1,19 @@
-"""Who gets in: keys for services, tokens for people, and nobody who was shown out."""
+"""Services get in by keys that work, and nobody who was shown out."""
 
-from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import jwt
 import pytest
 import time_machine
-from django.conf import settings as django_settings
-from django.test import Client
 from django.utils import timezone
-from rest_framework_simplejwt.tokens import RefreshToken
 
 from merchants import api_keys
-from merchants.models import ApiKey, Membership, Merchant, Mode, Role, Scope, User
+from merchants.models import ApiKey, Merchant, Mode, Role, Scope
 from payments.models import Payment
+from tests.logins import PAYMENTS as URL
+from tests.logins import call, forbidden, tokens, unauthenticated
 
-URL = "/api/v1/payments"
 KEY = "sk_test_a-key-of-the-tests-of-keys"
-PASSWORD = "correct-horse-battery-staple"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
@@ -143,5 +138,3 @@ def test_a_refused_key_is_not_noted_as_used(anybody, key):
     ApiKey.objects.update(revoked_at=timezone.now())
     unauthenticated(call(anybody, KEY))
     assert ApiKey.objects.get().last_used_at is None
-
-
