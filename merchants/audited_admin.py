@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from django import forms
+from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.forms.models import model_to_dict
@@ -49,20 +50,17 @@ class AuditedAdmin:
 
     # --- the form
 
-    def get_form(
-        self: Any, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any
-    ) -> Any:  # Django's
+    def get_form(self: Any, request: HttpRequest, obj: Any = None, *change: Any, **options: Any) -> Any:
         """With the field for the reason."""
         form = options.pop("form", None) or (self.form if obj is not None else getattr(self, "add_form", self.form))
         if self.may_write(request, obj):
             form = type(form.__name__, (form,), {"reason": ReasonField()})
-        return super().get_form(request, obj, change=change, form=form, **options)  # type: ignore[misc]  # the admin's
+        return super().get_form(request, obj, *change, form=form, **options)  # type: ignore[misc]  # the admin's
 
     def get_fieldsets(self: Any, request: HttpRequest, obj: Any = None) -> Any:
         """The reason comes last."""
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]  # the admin's
-        named = {name for _, options in fieldsets for name in options["fields"]}
-        if "reason" in named or not self.may_write(request, obj):
+        if "reason" in flatten_fieldsets(fieldsets) or not self.may_write(request, obj):
             return fieldsets
         return [*fieldsets, ("For the record", {"fields": ("reason",)})]
 
@@ -105,15 +103,14 @@ class AuditedAdmin:
         """All is saved: write it down, the thing itself and what belongs to it."""
         super().save_related(request, form, formsets, change)  # type: ignore[misc]  # the admin's
         before, after = form.before, told(self.model.objects.get(pk=form.instance.pk), form)
+        reason = form.cleaned_data["reason"]
         if before is not None:
             before, after = differences(before, after)
         if after:
             verb = "changed" if change else "created"
-            self.write_down(
-                request, form.instance, verb, reason=form.cleaned_data["reason"], before=before, after=after
-            )
+            self.write_down(request, form.instance, verb, reason=reason, before=before, after=after)
         for thing, verb, old, new in related_changes(formsets):
-            write(request, thing, verb, reason=form.cleaned_data["reason"], before=old, after=new)
+            write(request, thing, verb, reason=reason, before=old, after=new)
 
     def delete_model(self: Any, request: HttpRequest, obj: Any) -> None:
         """Write down what is no more."""
@@ -128,7 +125,7 @@ class AuditedAdmin:
 
 def write(request: HttpRequest, obj: Any, verb: str, *, kind: str = "", **what: Any) -> None:
     """One entry about a row."""
-    kind = kind or obj._meta.model_name
+    kind = kind or obj._meta.model_name  # noqa: SLF001  # its documented way
     merchant = obj if isinstance(obj, Merchant) else getattr(obj, "merchant", None)
     audit.record(audit.by(request), f"{kind}.{verb}", subject=f"{kind}:{obj.pk}", merchant=merchant, **what)
 

@@ -11,12 +11,10 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
 
 from merchants import api_keys, audit
 from merchants.audited_admin import ReasonField, ReasonForm
-from merchants.confirmation import confirmed
+from merchants.confirmation import ask, is_confirmed
 from merchants.models import ApiKey, Merchant, Mode, Scope
 from merchants.refusals import TooManyKeys
 
@@ -98,12 +96,12 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
             request, object_id, form_url, {"may_revoke": may_revoke(request), **(extra_context or {})}
         )
 
-    @method_decorator(never_cache)
-    @method_decorator(confirmed)
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """The form, and then the key; Django's own page would do it all in one transaction."""
         if not self.has_add_permission(request):
             raise PermissionDenied
+        if not is_confirmed(request):
+            return ask(request)
         form = ApiKeyForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
@@ -112,12 +110,12 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
                 form.add_error(None, refusal.detail)
         return self.show(request, "form.html", {"title": "Add API key", "form": form, "button": "Create key"})
 
-    @method_decorator(never_cache)
-    @method_decorator(confirmed)
     def revoke(self, request: HttpRequest, key_id: UUID) -> HttpResponse:
         """GET asks why; POST revokes."""
         if not may_revoke(request):
             raise PermissionDenied
+        if not is_confirmed(request):
+            return ask(request)
         key = get_object_or_404(ApiKey.objects.select_related("merchant"), pk=key_id)
         form = ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
@@ -130,9 +128,7 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
 
     def show_key(self, request: HttpRequest, record: ApiKey, key: str) -> HttpResponse:
         """The only page that ever has it: the answer to the POST itself, which nobody may keep."""
-        response = self.show(request, "key.html", {"title": "API key created", "key": record, "secret": key})
-        response["Cache-Control"] = "no-store"
-        return response
+        return self.show(request, "key.html", {"title": "API key created", "key": record, "secret": key})
 
     def show(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         """A page of the admin's about a key."""

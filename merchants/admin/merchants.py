@@ -38,10 +38,8 @@ class MembersFormSet(forms.BaseInlineFormSet[Membership, Merchant, forms.ModelFo
         """Refuse it. Raises ValidationError."""
         super().clean()
         me: Any = self.request.user
-        mine = [
-            form for form in self.forms if form.has_changed() and me in {form.cleaned_data.get("user"), before(form)}
-        ]
-        if mine and not me.is_superuser:
+        changed = [form for form in self.forms if form.has_changed() and form.is_valid()]
+        if not me.is_superuser and any(me in {form.cleaned_data.get("user"), before(form)} for form in changed):
             raise forms.ValidationError("Your own role at a merchant is given to you by somebody else.")
 
 

@@ -23,14 +23,14 @@ from merchants.models import LoginSession, User
 POWERS: Final = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
-class PasswordForm(AdminPasswordChangeForm):
+class PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # it takes none when it runs
     """A new password for somebody else, and why."""
 
     reason = ReasonField()
 
 
 @admin.register(User)
-class PersonAdmin(AuditedAdmin, UserAdmin):
+class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     """People: merchants' members and staff. Who leaves is deactivated: what they did stays theirs."""
 
     change_password_form = PasswordForm
