@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
-from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.forms.models import model_to_dict
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from merchants import audit
 from merchants.confirmation import ask, is_confirmed
@@ -46,6 +47,7 @@ class AuditedAdmin:
     """Mixin for `ModelAdmin`. `audit_subject` names the kind of thing in the record; by default the model's name."""
 
     audit_subject: ClassVar[str] = ""
+    delete_confirmation_template = "admin/merchants/delete.html"
     opts: Any
 
     # --- the form
@@ -82,7 +84,8 @@ class AuditedAdmin:
         if request.method == "POST" and not is_confirmed(request):
             return ask(request)
         if request.method == "POST" and not given_reason(request):
-            raise PermissionDenied("Say why, in the field `reason`: it is kept in the record.")
+            messages.error(request, "Nothing was deleted. Say why: it is kept in the record.")
+            return redirect(request.get_full_path())
         response: HttpResponse = super().delete_view(request, *arguments, **options)  # type: ignore[misc]
         return response
 

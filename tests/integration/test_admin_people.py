@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from merchants import api_keys, confirmation
+from merchants.admin import MerchantAdmin
 from merchants.audit import SYSTEM
 from merchants.models import ApiKey, AuditEntry, LoginSession, Membership, Merchant, Mode, Role, Scope, User
 from tests.logins import PASSWORD, call, tokens, unauthenticated
@@ -392,3 +393,18 @@ def test_who_may_only_look_sees_no_field_to_fill_in(person, merchant):
 
 def save_blindly(client, thing):
     return client.post(reverse(f"admin:merchants_{thing._meta.model_name}_change", args=[thing.pk]), {"reason": REASON})
+
+
+# --- what may be deleted at all
+
+
+def test_nothing_is_deleted_without_a_reason_and_what_was_is_written_down(root, merchant, monkeypatch):
+    monkeypatch.delattr(MerchantAdmin, "has_delete_permission")  # another room's pages may have it
+    url = reverse("admin:merchants_merchant_delete", args=[merchant.pk])
+    assert 'name="reason"' in root.get(url).content.decode()
+    assert "Say why" in root.post(url, {"post": "yes", "reason": " "}, follow=True).content.decode()
+    assert Merchant.objects.exists()
+    saved(root.post(url, {"post": "yes", "reason": REASON}))
+    assert not Merchant.objects.exists()
+    found = entry("merchant.deleted")
+    assert (found.before["slug"], found.after, found.reason) == ("shop", None, REASON)
