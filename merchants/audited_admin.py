@@ -47,7 +47,7 @@ class AuditedAdmin:
     """Mixin for `ModelAdmin`. `audit_subject` names the kind of thing in the record; by default the model's name."""
 
     audit_subject: ClassVar[str] = ""
-    delete_confirmation_template = "admin/merchants/delete.html"
+    delete_confirmation_template: Any = "admin/merchants/delete.html"
     opts: Any
 
     # --- the form

@@ -5,7 +5,11 @@ from uuid import uuid4
 import jwt
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
+from merchants import sessions
+from merchants.audit import SYSTEM
+from merchants.models import Membership, Mode
 from merchants.signing import key_id
 
 PASSWORD = "correct-horse-battery-staple"
@@ -33,6 +37,12 @@ def refresh(client: Client, token: object) -> object:
 def log_out(client: Client, token: object) -> object:
     """POST /token/logout."""
     return client.post("/api/v1/token/logout", {"refresh": token}, content_type="application/json")
+
+
+def access_of(membership: Membership, *, mode: Mode = Mode.TEST, second_factor: bool = False) -> str:
+    """The access token of a member who has logged in."""
+    pair = sessions.begin(membership=membership, mode=mode, second_factor=second_factor, who=SYSTEM, now=timezone.now())
+    return pair["access"]
 
 
 def call(client: Client, credential: str, *, post: bool = False, header: str = "authorization") -> object:
