@@ -14,7 +14,7 @@ from django.urls import reverse
 #: The key in the session: when its person last showed who they are, in seconds since 1970.
 CONFIRMED_AT: Final = "confirmed_at"
 
-View = Callable[..., HttpResponse]
+View = Callable[..., Any]  # an answer; of actions in lists also None
 
 
 def confirm(request: HttpRequest, **_event: Any) -> None:
@@ -43,3 +43,22 @@ def confirmed(view: View) -> View:
         return view(request, *arguments, **options) if is_confirmed(request) else ask(request)
 
     return page
+
+
+class ConfirmedEdits:
+    """Mixin for admin classes: the forms that change something ask first, and so do deletions and actions."""
+
+    def changeform_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """Who may only look is not asked."""
+        page: View = super().changeform_view  # type: ignore[misc]  # Django's, of the admin class
+        changes = request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]
+        return (confirmed(page) if changes or not any(arguments) else page)(request, *arguments, **options)
+
+    def delete_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """Always."""
+        return confirmed(super().delete_view)(request, *arguments, **options)  # type: ignore[misc]
+
+    def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """What is posted to a list are actions."""
+        page: View = super().changelist_view  # type: ignore[misc]
+        return (confirmed(page) if request.method == "POST" else page)(request, *arguments, **options)
