@@ -14,7 +14,7 @@ from notifications.models import Contact, Preference, WebhookEndpoint
 from tests.console import PASSWORD, age, app_of, browser, code_of, person
 from tests.dying import foreign
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_passwords")]
 
 CONFIRM = "/admin/confirm/"
 
@@ -180,7 +180,6 @@ def test_a_code_is_not_used_up_by_a_wrong_password():
         "javascript:alert(1)",
         "\\\\evil.example",
         "http:///evil.example",
-        " //e.example",
     ],
 )
 @pytest.mark.parametrize("place", ["query", "body"])

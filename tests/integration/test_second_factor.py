@@ -20,7 +20,7 @@ from merchants.confirmation import CONFIRMED_AT
 from merchants.models import AuditEntry
 from tests.console import PASSWORD, age, app_of, browser, code_of, person, wrong_code_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_passwords")]
 
 SET_UP, CODE, CODES = "/admin/second-factor/", "/admin/second-factor/code/", "/admin/second-factor/recovery-codes/"
 RECOVERY_CODE = re.compile(r"\b[a-z2-7]{4}(?:-[a-z2-7]{4}){3}\b")
