@@ -62,6 +62,7 @@ def test_every_answer_has_the_headers_that_keep_others_out(client, address):
     assert policy(answer)["frame-ancestors"] == "'none'"
     assert "Access-Control-Allow-Origin" not in answer
     assert "unsafe-eval" not in answer["Content-Security-Policy"]
+    answer.close()
 
 
 def test_pages_run_and_show_only_what_is_ours():
@@ -94,7 +95,9 @@ def test_answers_with_data_are_kept_by_nobody(client):
         browser(person("bob")).get("/admin/password_change/"),
     ):
         assert "no-store" in answer["Cache-Control"]
-    assert "no-store" not in Client().get("/static/console/admin.css")["Cache-Control"]
+    style = Client().get("/static/console/admin.css")
+    assert "no-store" not in style["Cache-Control"]
+    style.close()
 
 
 def test_cookies_are_for_the_server_alone():
