@@ -22,8 +22,6 @@ SUPPORT: Final = frozenset(
 OPERATOR: Final = frozenset(
     {
         "notifications.manage_webhookendpoint",
-        "payments.pause_gateway",
-        "payments.pause_gatewaycircuit",
         "payments.lift_declineblock",
         "merchants.decide_approval",
     }
@@ -33,8 +31,6 @@ ADMIN: Final = frozenset(
     {
         *(f"merchants.{verb}_{model}" for verb in ("add", "change") for model in ("merchant", "user", "apikey")),
         *(f"merchants.{verb}_membership" for verb in ("add", "change", "delete")),
-        "merchants.revoke_apikey",
-        "merchants.change_loginsession",
     }
 )
 
@@ -58,5 +54,5 @@ def keep_in_step(**_event: Any) -> None:
     }
     looking = {name for name in known if name.partition(".")[2].startswith("view_")}
     Group.objects.bulk_create([Group(name=role) for role in ROLES], ignore_conflicts=True)
-    for group in Group.objects.filter(name__in=ROLES).prefetch_related("permissions"):
+    for group in Group.objects.filter(name__in=ROLES):
         group.permissions.set([known[name] for name in (looking | ROLES[group.name]) & known.keys()])

@@ -59,6 +59,13 @@ def test_no_role_has_a_permission_that_the_console_gives_no_page_for_changing():
             assert codename.startswith("view_") or f"{label}.{codename}" in ROLES[role]
 
 
+def test_no_role_is_promised_a_permission_that_does_not_exist():
+    permissions = Permission.objects.values_list("content_type__app_label", "codename")
+    there = {f"{label}.{codename}" for label, codename in permissions}
+    for role, promised in ROLES.items():
+        assert promised <= there, role
+
+
 def test_what_somebody_adds_to_a_role_by_hand_is_taken_out_by_the_next_migrate():
     viewer = Group.objects.get(name="viewer")
     viewer.permissions.add(Permission.objects.get(codename="delete_payment"))

@@ -123,6 +123,10 @@ def test_a_nul_in_a_form_of_the_console_is_refused(staff, form):
         assert staff.post(address, form).status_code == 400
 
 
+def test_djangos_redirect_to_other_pages_leads_nowhere(staff):
+    assert staff.get("/admin/r/1/1/").status_code == 404
+
+
 def test_the_api_says_itself_which_parameter_holds_a_nul(client):
     answer = client.get("/api/v1/payments", {"order_id": "\0"})
     assert answer.json()["errors"][0]["parameter"] == "order_id"
