@@ -42,6 +42,11 @@ ADMIN_PATH_FAULT: Final = "must be one word of letters, digits, - and _, and non
 SUMS: Final = re.compile(r"(?:(?:[A-Z]{3}|\*)=[0-9]{1,15}(?:\.[0-9]{1,4})?(?:,(?!\Z)|\Z))*\Z")
 SUMS_FAULT: Final = "must look like EUR=10000,JPY=1500000,*=10000; empty: never."
 
+#: What people write for yes.
+TRUE: Final = frozenset({"1", "t", "true", "y", "yes", "on"})
+#: A whole top-level domain, as Django writes it: `.com` lets every host of it in.
+TOP_LEVEL: Final = re.compile(r"\.[^.]+\.?\Z")
+
 #: What travels between these and us leaves no machine.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -202,6 +207,8 @@ def read_environment() -> Environment:
         four_eyes_above=env.str("FOUR_EYES_ABOVE", "*=10000", validate=validate.Regexp(SUMS, error=SUMS_FAULT)),
     )
     faults = contradictions(values)  # what is missing altogether is said in its place, below
+    if is_production and env.str("DEBUG", "").lower() in TRUE:
+        faults["DEBUG"] = ["must not be set in production: there is no debug mode, and whoever wants one is mistaken."]
     try:
         env.seal()
     except EnvValidationError as error:
@@ -301,6 +308,8 @@ def production_faults(values: Environment) -> dict[str, list[str]]:
         faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
     if "*" in (values.allowed_hosts or []):
         faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
+    if wide := [host for host in values.allowed_hosts or [] if TOP_LEVEL.match(host)]:
+        faults["ALLOWED_HOSTS"] = [f"must name the hosts; {wide[0]} lets in every host below it."]
     if not values.rabbitmq_url:
         faults["RABBITMQ_URL"] = ["is needed in production; the in-process broker is for development."]
     return faults

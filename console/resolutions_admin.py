@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from console.previews import MAY_RESOLVE, in_words
+from merchants.confirmation import confirmed
 from messaging import resolutions
 from messaging.look_only import LookOnly
 from messaging.markup import badge
@@ -79,12 +80,14 @@ def reasons_of(resolution_id: str) -> list[Any]:
 
 
 @require_POST
+@confirmed
 def stop(request: HttpRequest, resolution_id: int) -> HttpResponse:
     """Stop a running resolution."""
     return steer(request, resolution_id, resolutions.stop)
 
 
 @require_POST
+@confirmed
 def resume(request: HttpRequest, resolution_id: int) -> HttpResponse:
     """Go on with a stopped one."""
     return steer(request, resolution_id, resolutions.resume)

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants import lockout, sessions
+from merchants import lockout, second_factor, sessions
 from merchants.addresses import client_address
 from merchants.audit import Who
 from merchants.documents import problems
@@ -96,11 +96,11 @@ class TokenView(Door):
         """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
         given = self.read(request)
         user = person_with(request, username=given["username"], password=given["password"])
-        second_factor = shows_second_factor(request, user, given.get("otp"))
+        shown = shows_second_factor(request, user, given.get("otp"))
         pair = sessions.begin(
             membership=membership_of(user, given.get("merchant")),
             mode=Mode(given["mode"]),
-            second_factor=second_factor,
+            second_factor=shown,
             who=who_calls(request, f"user:{user.get_username()}"),
             now=timezone.now(),
         )
@@ -174,7 +174,7 @@ def shows_second_factor(request: Request, user: User, otp: str | None) -> bool:
         return False
     if otp is None:
         raise OneTimePasswordNeeded
-    if django_otp.match_token(user, otp) is not None:  # type: ignore[no-untyped-call]  # comes without types
+    if second_factor.verify(user=user, code=otp) is not None:
         return True
     plain = request._request  # noqa: SLF001  # its documented way
     lockout.count_failure(plain, user.get_username())

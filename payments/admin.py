@@ -8,9 +8,11 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from merchants.confirmation import confirmed
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter
@@ -203,6 +205,7 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
         return request.user.has_perm("payments.retry_payment")
 
     @admin.action(description="Take up now: retry or look up before the scheduled time", permissions=["retry"])
+    @method_decorator(confirmed)
     def take_up_now(self, request: HttpRequest, queryset: QuerySet[Payment]) -> None:
         """Bring forward what waits; what does not wait is left alone and counted."""
         brought = [retry_now(payment_id=payment.pk, by=request.user.get_username()) for payment in queryset]

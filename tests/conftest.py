@@ -26,6 +26,12 @@ API_KEY = "sk_test_the-key-of-the-tests"
 
 
 @pytest.fixture
+def quick_passwords(settings: object) -> None:
+    """For tests that log in: the hash of production takes a good part of a second, and that is not what they test."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
 def merchant(db: None) -> Merchant:
     return Merchant.objects.create(slug="shop", name="Shop", currency="EUR")
 

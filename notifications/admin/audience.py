@@ -9,6 +9,7 @@ from django.core.validators import EmailValidator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from merchants.confirmation import ConfirmedEdits
 from notifications.masking import mask
 from notifications.models import Audience, Channel, Contact, Preference
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
@@ -40,7 +41,7 @@ class ContactForm(forms.ModelForm[Contact]):
 
 
 @admin.register(Contact)
-class ContactAdmin(admin.ModelAdmin[Contact]):
+class ContactAdmin(ConfirmedEdits, admin.ModelAdmin[Contact]):
     """The addresses behind the merchants' own user ids."""
 
     form = ContactForm
@@ -130,7 +131,7 @@ def is_address(channel: str | None, text: str) -> bool:
 
 
 @admin.register(Preference)
-class PreferenceAdmin(admin.ModelAdmin[Preference]):
+class PreferenceAdmin(ConfirmedEdits, admin.ModelAdmin[Preference]):
     """What merchants have decided. Where there is nothing, payers get mail and SMS of successes, if they can be."""
 
     form = PreferenceForm

@@ -11,10 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from merchants.confirmation import confirmed
 from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, block, link
@@ -122,7 +124,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
 
     def get_urls(self) -> list[Any]:
         """With the button of one delivery."""
-        view = self.admin_site.admin_view(require_POST(self.redeliver_one))
+        view = self.admin_site.admin_view(require_POST(confirmed(self.redeliver_one)))
         return [
             path("<uuid:delivery_id>/redeliver/", view, name="notifications_delivery_redeliver"),
             *super().get_urls(),
@@ -148,6 +150,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
         return request.user.has_perm(MAY_REDELIVER)
 
     @admin.action(description="Redeliver selected deliveries", permissions=["redeliver"])
+    @method_decorator(confirmed)
     def redeliver_selected(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Each by itself: what one is refused does not hold up the others."""
         chosen = list(queryset.order_by("id")[: MOST_AT_ONCE + 1])

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from merchants.confirmation import confirmed
 from notifications import endpoints, redelivery
 from notifications.admin.endpoint_forms import EndpointForm, RedeliverSinceForm
 from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
@@ -55,6 +56,7 @@ def page_of(view: Page, model_admin: Any) -> Callable[..., HttpResponse]:
 
 
 @never_cache
+@confirmed
 def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
     """The form of a new endpoint; then its secret."""
     if not may_manage(request):

@@ -206,10 +206,10 @@ def test_the_lists_ask_no_query_per_row(viewer, merchant, endpoint, django_asser
         deliver(merchant, endpoint=endpoint)
         endpoints.create(merchant=merchant, mode=Mode.LIVE, url=f"https://example.com/{number}")
     for page in (LIST, ENDPOINTS):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(10):
             text(viewer.get(page))
     for page in (page_of(endpoint), page_of(Delivery.objects.first())):
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(14):
             text(viewer.get(page))
 
 
@@ -303,7 +303,8 @@ def test_a_rotated_secret_is_shown_once_and_nowhere_else(support, endpoint):
     endpoint.refresh_from_db()
     assert (vault.unlock(endpoint.secret), vault.unlock(endpoint.previous_secret)) == (secret, old)
     assert "no-store" in answer["Cache-Control"]
-    assert set(answer.cookies) <= {"csrftoken"}
+    assert set(answer.cookies) <= {"csrftoken", "sessionid"}
+    assert secret not in str(answer.cookies)
     assert "rotation is under way" in text(support.get(button(endpoint, "rotate")))
     for page in (page_of(endpoint), ENDPOINTS, button(endpoint, "rotate"), reverse("admin:index")):
         assert not SECRET.search(text(support.get(page)))

@@ -26,7 +26,7 @@ def read(monkeypatch):
     """Read an environment that has these variables and none of the others."""
 
     def do(**variables):
-        for name in ("ENVIRONMENT", *(field.name.upper() for field in fields(Environment))):
+        for name in ("ENVIRONMENT", "DEBUG", *(field.name.upper() for field in fields(Environment))):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -130,6 +130,22 @@ def test_production_refuses_a_variable_that_is_set_to_nothing(faults, name):
 def test_production_refuses_a_signing_key_that_can_be_guessed(faults):
     """RFC 7518, section 3.2: a key for HS256 has at least 256 bits."""
     assert faults(**{**PRODUCTION, "JWT_SIGNING_KEY": "short"}).keys() == {"JWT_SIGNING_KEY"}
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "yes", "on"])
+def test_production_names_a_debug_mode_that_somebody_asks_for(faults, read, value):
+    assert faults(**PRODUCTION, DEBUG=value).keys() == {"DEBUG"}
+    read(**LOCAL, DEBUG=value)
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "no", "off"])
+def test_a_debug_mode_that_is_off_is_no_fault(read, value):
+    read(**PRODUCTION, DEBUG=value)
+
+
+def test_production_refuses_a_whole_top_level_domain(faults, read):
+    assert faults(**{**PRODUCTION, "ALLOWED_HOSTS": "pay.example.com,.com"}).keys() == {"ALLOWED_HOSTS"}
+    read(**{**PRODUCTION, "ALLOWED_HOSTS": ".example.com"})
 
 
 def test_production_refuses_one_secret_for_two_purposes(faults):
