@@ -1,6 +1,6 @@
 """JWTs for people: `POST /api/v1/token`, refreshed at `/token/refresh`."""
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.contrib.auth.models import update_last_login
 from rest_framework import serializers
@@ -62,6 +62,7 @@ class TokenView(TokenObtainPairView):
     """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
 
     permission_classes = ()
+    limits: ClassVar = {"POST": "logins"}
 
 
 class RefreshView(TokenRefreshView):

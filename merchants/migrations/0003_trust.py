@@ -130,10 +130,6 @@ class Migration(migrations.Migration):
             field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='merchants.merchant'),
         ),
         migrations.AddIndex(
-            model_name='bucket',
-            index=models.Index(fields=['full_at'], name='bucket_full'),
-        ),
-        migrations.AddIndex(
             model_name='counter',
             index=models.Index(fields=['expires_at'], name='counter_expiry'),
         ),
