@@ -2,8 +2,9 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from config.openapi import SchemaView
 from console import health
 from console.metrics import metrics
 from console.views import home
@@ -18,7 +19,7 @@ urlpatterns = [
     path("api/v1/", include("notifications.urls")),
     re_path(r"^api/v1/token/?$", TokenView.as_view(), name="token"),
     re_path(r"^api/v1/token/refresh/?$", RefreshView.as_view(), name="token-refresh"),
-    re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(), name="schema"),
+    re_path(r"^api/v1/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("problems/<slug:code>", explain_problem, name="problem"),
     re_path(r"^livez/?$", health.livez, name="livez"),

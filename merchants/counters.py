@@ -42,7 +42,7 @@ class PostgresCounters(BaseCache):
         with connection.cursor() as cursor:
             cursor.execute(COUNT, {"key": row_key, "count": value, "timeout": seconds})
             count = int(cursor.fetchone()[0])
-        begun = count == value
+        begun = bool(count == value)
         self.counted = None if begun else (row_key, count)
         return begun
 

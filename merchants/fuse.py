@@ -38,10 +38,10 @@ class Fuse:
 
     def admits(self) -> bool:
         """Whether the caller may ask. Who is let through tells how it went, by `mend` or `blow`."""
-        if self.ask_at is None:
-            return True
         with self.lock:
-            if self.ask_at is not None and self.clock() < self.ask_at:
+            if self.ask_at is None:
+                return True
+            if self.clock() < self.ask_at:
                 return False
             self.ask_at = self.clock() + PAUSE
             return True
@@ -57,7 +57,8 @@ class Fuse:
         with self.lock:
             now = self.clock()
             self.ask_at = now + PAUSE
-            is_time, self.log_at = now >= self.log_at, max(self.log_at, now + LOG_EVERY if now >= self.log_at else 0)
+            is_time = now >= self.log_at
+            self.log_at = now + LOG_EVERY if is_time else self.log_at
         if is_time:
             # Its words name host and port, and never the password.
             log.error("limits_without_redis", error=type(error).__name__, detail=str(error)[:200])

@@ -110,8 +110,7 @@ def ask(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usa
         quota=found["limit"],
         window=rate[1],
         remaining=max(0, found["limit"] - found["count"]),
-        # Its windows end with their last second, and the next one begins a second later.
-        reset=max(1, found["time_left"] + (rate[1] > 1)),
+        reset=found["time_left"] + 1,  # what it tells is the window's last second
         exceeded=found["should_limit"],
     )
 

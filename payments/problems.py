@@ -103,7 +103,7 @@ class ProblemHandler(ExceptionHandler):
         known = self.dress(exc)
         if not isinstance(known, exceptions.APIException):
             return known
-        return after_refusal(known, self.context["request"], self.context["view"])
+        return after_refusal(known, self.context.get("request"), self.context.get("view"))
 
     def dress(self, exc: Exception) -> Exception:
         """The exception as the framework knows it, if it is a known one."""

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from merchants import buckets, counters
 from messaging import dead_letters
 from notifications import retention
 from payments import idempotency
@@ -27,10 +28,13 @@ def at_least_one(text: str) -> int:
 
 class Command(BaseCommand):
     """Forgets idempotency keys past their 30 days, but for those of payments that are not final; dead letters that
-    were resolved long ago, never open ones; and deliveries that ended long ago, unless such a letter is about them.
+    were resolved long ago, never open ones; deliveries that ended long ago, unless such a letter is about them; and
+    counters of limits whose time is over.
     """
 
-    help = "Forget, in small batches, idempotency keys, resolved dead letters and deliveries kept long enough."
+    help = (
+        "Forget, in small batches, idempotency keys, resolved dead letters, deliveries and counters kept long enough."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
@@ -49,6 +53,8 @@ class Command(BaseCommand):
         kept_for = timedelta(seconds=settings.DELIVERIES_KEPT_FOR)
         deliveries = prune_all(retention.prune, before=now - kept_for, batch=batch)
         self.stdout.write(f"Deliveries forgotten: {deliveries}.")
+        limits = sum(prune_all(prune, before=now, batch=batch) for prune in (counters.prune, buckets.prune))
+        self.stdout.write(f"Counters of limits forgotten: {limits}.")
 
 
 def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
