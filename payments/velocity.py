@@ -26,8 +26,9 @@ log = structlog.get_logger(__name__)
 #: How old (s) the copy of the blocks may be: so much later than the decline a block begins or is lifted.
 RENEW_EVERY: Final = 1.0
 
-#: Declines count for an hour, and a block lasts an hour. The first declines up to the ceiling are looked at and no more, by the index `payment_declined_payer` or
-#: `payment_declined`; those before the last lift do not count. A block that is in force stays as it is.
+#: Declines count for an hour, and a block lasts an hour. They are looked at up to the ceiling and no further, by the
+#: index `payment_declined_payer` or `payment_declined`; those before the last lift do not count. A block that is in
+#: force stays as it is.
 BLOCK: Final = """
     WITH rule AS (
         SELECT {ceiling} AS ceiling, greatest(%(now)s - interval '1 hour', (
