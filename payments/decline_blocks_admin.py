@@ -12,7 +12,6 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
 
 from merchants import audit
 from merchants.confirmation import confirmed
@@ -99,7 +98,6 @@ def may_lift(request: HttpRequest) -> bool:
     return request.user.has_perm("payments.lift_declineblock")
 
 
-@never_cache
 def lift(model_admin: DeclineBlockAdmin, request: HttpRequest, block_id: int) -> HttpResponse:
     """The form that asks for the reason; POST lifts."""
     if not may_lift(request):

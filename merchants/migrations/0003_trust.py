@@ -4,6 +4,7 @@ import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import merchants.ceilings
 import pgtrigger.compiler
 import pgtrigger.migrations
 import uuid
@@ -72,7 +73,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='merchant',
             name='amount_ceilings',
-            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.'),
+            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.', validators=[merchants.ceilings.validate_ceilings]),
         ),
         migrations.AddField(
             model_name='merchant',

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.contrib.auth.models import Permission
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -21,6 +22,8 @@ from payments.errors import TooManyDeclines
 from payments.models import DeclineBlock, Payment
 from payments.operations import process_payment
 from payments.velocity import RENEW_EVERY, BlocksInForce, blocks_in_force
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
@@ -104,13 +107,8 @@ def test_a_merchants_own_ceiling_comes_first_and_0_is_never(declined, merchant, 
 
 def test_declines_of_more_than_an_hour_ago_count_no_more(declined):
     declined(2)
-    with time_machine.travel(timezone.now() + timedelta(hours=2), tick=True):
-        velocity_now = timezone.now()
-        payment = Payment.objects.first()
-        from django.db import transaction  # noqa: PLC0415
-
-        with transaction.atomic():
-            velocity.count_decline(payment, now=velocity_now)
+    with time_machine.travel(timezone.now() + timedelta(hours=2), tick=True), transaction.atomic():
+        velocity.count_decline(Payment.objects.first(), now=timezone.now())
     assert not DeclineBlock.objects.exists()
 
 
