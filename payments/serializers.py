@@ -98,7 +98,7 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
 
     def require_below_ceiling(self, amount: Decimal, currency: str) -> None:
         """No payment is above what the merchant has agreed on."""
-        ceiling = self.context["merchant"].amount_ceilings.get(currency)
+        ceiling = (self.context["merchant"].amount_ceilings or {}).get(currency)
         if ceiling is not None and amount > Decimal(str(ceiling)):
             message = f"One payment is at most {ceiling} {currency}; ask the operator if that has become too little."
             raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="above_ceiling")})

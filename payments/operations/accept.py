@@ -127,7 +127,7 @@ def build_payment(
 
 
 @transaction.atomic(durable=True)
-def insert_or_replay(payment: Payment, *, key: str, print_: bytes, admitted: bool) -> Answer:
+def insert_or_replay(payment: Payment, *, key: str, print_: bytes, admitted: bool = True) -> Answer:
     """The one transaction. A twin waits at the key until the first commits, and then replays."""
     body = json.dumps(represent(payment), ensure_ascii=False, separators=(",", ":"))
     ours = Answer(status_code=202, body=body, location=path_of(payment))

@@ -169,7 +169,7 @@ def test_a_key_that_is_reused_is_told_so_when_the_bucket_is_empty(post, small):
 # --- ceilings
 
 
-@pytest.mark.parametrize("ceilings", [[], {"EUR": 5000}, {"EUR": "a lot"}, {"eur": "1.00"}, {"EUR": "NaN"}, "5000"])
+@pytest.mark.parametrize("ceilings", [[1], {"EUR": 5000}, {"EUR": "a lot"}, {"eur": "1.00"}, {"EUR": "NaN"}, "5000"])
 def test_a_ceiling_that_could_not_be_compared_is_refused_where_it_is_set(merchant, ceilings):
     merchant.amount_ceilings = ceilings
     with pytest.raises(ValidationError, match="quotes"):
