@@ -71,12 +71,14 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",  # before the logging: nobody reads of style sheets
     "messaging.correlation.RequestIdMiddleware",
     "config.request_log.PathLoggingMiddleware",
+    "merchants.limit_headers.LimitHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "console.security.RefuseNulMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
+    "console.login_limit.LoginLimit",
     "django.contrib.messages.middleware.MessageMiddleware",
     "console.guard.GuardMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -294,6 +296,7 @@ CACHES: dict[str, dict[str, Any]] = {
     ),
 }
 RATELIMIT_USE_CACHE = "counters"
+RATELIMIT_FAIL_OPEN = True  # where Redis has thrown a counter out between two of its commands
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.W001"]  # it does not know our own backend, which is atomic
 #: How many proxies of our own stand before us, each of which adds to X-Forwarded-For whom it got the request from.
 TRUSTED_PROXIES = ENV.trusted_proxies
@@ -323,6 +326,7 @@ REST_FRAMEWORK = {
         "merchants.authentication.MerchantJWTAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["merchants.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["merchants.throttling.LimitThrottle"],
     "DEFAULT_PARSER_CLASSES": ["payments.parsers.ExactJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -360,6 +364,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
+        "config.openapi.with_limits",
     ],
     "ENUM_NAME_OVERRIDES": {
         "PaymentStatus": "payments.states.Status",

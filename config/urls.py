@@ -4,8 +4,9 @@ from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from config.openapi import SchemaView
 from console import health
 from console.metrics import metrics
 from console.views import home
@@ -21,7 +22,7 @@ urlpatterns = [
     path("api/v1/", include("console.urls")),
     path("api/v1/", include("notifications.urls")),
     path("api/v1/", include("merchants.urls")),
-    re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(), name="schema"),
+    re_path(r"^api/v1/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", csp_update(FOR_SWAGGER)(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("problems/<slug:code>", explain_problem, name="problem"),
     re_path(r"^livez/?$", health.livez, name="livez"),

@@ -11,8 +11,10 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from redis import RedisError
 
 from console.bearer import may_look
+from merchants import redis_buckets
 from messaging import heartbeats
 from payments import breaker
 
@@ -58,6 +60,8 @@ def health(request: HttpRequest) -> JsonResponse:
         else:
             parts["worker"] = relay  # the relay process hosts the workers
         parts |= gateways()
+    if redis_buckets.url():
+        parts["limits"] = limits()
     status = "healthy" if all(part == HEALTHY for part in parts.values()) else "degraded"
     if parts["database"] != HEALTHY:
         status = "unhealthy"
@@ -87,6 +91,15 @@ def process(name: str, *, command: str = "") -> dict[str, Any]:
         mend = f"start `manage.py {command or name}`"
         return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; {mend}."}
     return {"status": "degraded", "detail": beat.note} if beat.note else HEALTHY
+
+
+def limits() -> dict[str, Any]:
+    """Whether Redis counts for the limits."""
+    try:
+        redis_buckets.ping()
+    except RedisError:
+        return {"status": "degraded", "detail": "Redis does not answer; most limits let everything through."}
+    return HEALTHY
 
 
 def gateways() -> dict[str, dict[str, Any]]:

@@ -55,6 +55,11 @@ GAUGES: Final = (
         "SELECT count(*) FROM messaging_deadletter WHERE state = 'open'",
     ),
     (
+        "payments_decline_blocks",
+        "Payers and merchants from whom nothing is accepted after many declines.",
+        "SELECT count(*) FROM payments_declineblock WHERE lifted_at IS NULL AND ends_at > now()",
+    ),
+    (
         "payments_deliveries_pending",
         "Deliveries under way or waiting for their next attempt, by channel.",
         # The index `delivery_revive` has what is pending, and nothing else.

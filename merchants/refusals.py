@@ -10,6 +10,8 @@ class Refused(Exception):
     status_code: ClassVar[int] = 400
     title: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
+    #: Whole seconds after which to try again, where that may help.
+    retry_after: int = 1
     #: Every kind with a title, whichever room it is of.
     kinds: ClassVar[list[type["Refused"]]] = []
 

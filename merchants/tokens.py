@@ -1,6 +1,6 @@
 """JWTs for people: `POST /api/v1/token`, refreshed at `/token/refresh`, given back at `/token/logout`."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import django_otp
 from django.contrib.auth import authenticate
@@ -86,6 +86,7 @@ class TokenView(Door):
     """Log in."""
 
     serializer_class = TokenRequestSerializer
+    limits: ClassVar = {"POST": "logins"}
 
     @extend_schema(
         operation_id="token_create",

@@ -17,10 +17,13 @@ from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter
 from payments import breaker
+from payments.decline_blocks_admin import DeclineBlockAdmin
 from payments.declines import ERRORS, support_for
 from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
 from payments.operations import retry_now
+
+__all__ = ["DeclineBlockAdmin", "GatewayCircuitAdmin", "GatewayEventAdmin", "PaymentAdmin"]
 
 
 def shorten(payment_id: UUID | None) -> str:

@@ -108,3 +108,43 @@ class OrderAlreadyPaid(OrderConflict):
     code = "order_already_paid"
     status_code = 409
     title = "Order already paid"
+
+
+class TooManyPayments(Refused):
+    """This merchant has asked for more payments than its limit `creation` lets through; nothing was stored. Wait as
+    long as `Retry-After` says, then send the same request again with the same idempotency key.
+    """
+
+    code = "rate_limited_creation"
+    status_code = 429
+    title = "Too many payments"
+    retryable = True
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class TooManyDeclines(Refused):
+    """So many payments were declined lately that somebody may be testing stolen cards. No payment is accepted from
+    whom `detail` names until `Retry-After` has passed; nothing was stored. The operator can lift the block earlier.
+    """
+
+    code = "too_many_declines"
+    status_code = 429
+    title = "Too many declines"
+    retryable = True
+
+    def __init__(self, *, whole_merchant: bool, retry_after: int) -> None:
+        super().__init__(whole_merchant, retry_after)
+        self.whole_merchant = whole_merchant
+        self.retry_after = retry_after
+
+    @property
+    def detail(self) -> str:
+        """Who is blocked, and what to do."""
+        who = "all payers of this merchant" if self.whole_merchant else "this payer (`user_id`)"
+        return (
+            f"Too many payments of {who} were declined within an hour; none is accepted for a while, and nothing was "
+            "stored. Try again when `Retry-After` has passed, or ask the operator to lift the block."
+        )

@@ -11,10 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from merchants import api_keys
+from merchants.fuse import redis_fuse
+from merchants.local_buckets import local_buckets
 from merchants.models import Membership, Merchant, Mode, User
 from payments.gateways import registry
 from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment
+from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
 from tests.logins import PASSWORD
@@ -23,6 +26,14 @@ if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
 
 API_KEY = "sk_test_the-key-of-the-tests"
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    """What the process itself remembers of limits; what the tables do goes with each test."""
+    redis_fuse.reset()
+    local_buckets.clear()
+    blocks_in_force.forget()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import merchants.ceilings
 import pgtrigger.compiler
 import pgtrigger.migrations
 import uuid
@@ -72,7 +73,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='merchant',
             name='amount_ceilings',
-            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.'),
+            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.', validators=[merchants.ceilings.validate_ceilings]),
         ),
         migrations.AddField(
             model_name='merchant',
@@ -128,10 +129,6 @@ class Migration(migrations.Migration):
             model_name='auditentry',
             name='merchant',
             field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='merchants.merchant'),
-        ),
-        migrations.AddIndex(
-            model_name='bucket',
-            index=models.Index(fields=['full_at'], name='bucket_full'),
         ),
         migrations.AddIndex(
             model_name='counter',

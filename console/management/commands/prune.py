@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from merchants import lockout, sessions
+from merchants import buckets, counters, lockout, sessions
 from messaging import dead_letters
 from notifications import retention
 from payments import idempotency
@@ -29,10 +29,10 @@ def at_least_one(text: str) -> int:
 class Command(BaseCommand):
     """Forgets idempotency keys past their 30 days, but for those of payments that are not final; dead letters that
     were resolved long ago, never open ones; deliveries that ended long ago, unless such a letter is about them; and
-    logins, a week after their end.
+    logins, a week after their end, and counters of limits whose time is over.
     """
 
-    help = "Forget, in small batches, idempotency keys, resolved dead letters, deliveries and logins kept long enough."
+    help = "Forget, in small batches, what has been kept long enough: keys, letters, deliveries, logins and counters."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
@@ -54,6 +54,8 @@ class Command(BaseCommand):
         ended = prune_all(sessions.prune, before=now - sessions.KEPT_FOR, batch=batch)
         self.stdout.write(f"Login sessions forgotten: {ended}.")
         self.stdout.write(f"Failed logins forgotten: {lockout.prune(now=now)}.")
+        limits = sum(prune_all(prune, before=now, batch=batch) for prune in (counters.prune, buckets.prune))
+        self.stdout.write(f"Counters of limits forgotten: {limits}.")
 
 
 def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
