@@ -7,11 +7,14 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from django.db import transaction
 from django.utils import timezone
 
+from merchants import audit
 from messaging import dead_letters
 from notifications import retention
 from payments import idempotency
+from payments.management.who import runs_this
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
 BATCH: Final = 1000
@@ -49,6 +52,9 @@ class Command(BaseCommand):
         kept_for = timedelta(seconds=settings.DELIVERIES_KEPT_FOR)
         deliveries = prune_all(retention.prune, before=now - kept_for, batch=batch)
         self.stdout.write(f"Deliveries forgotten: {deliveries}.")
+        counts = {"idempotency_keys": keys, "dead_letters": letters, "deliveries": deliveries}
+        with transaction.atomic(durable=True):  # an interrupted run is told by the next one
+            audit.record(audit.by_shell(runs_this()), "records.pruned", after=counts)
 
 
 def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
