@@ -139,5 +139,5 @@ def resume(resolution_id: int, *, who: Who, reason: str = "", in_background: boo
 def record(resolution_id: int, state: Resolution.State, who: Who, reason: str, *, before: Resolution.State) -> None:
     """The entry about a resolution."""
     done = "stopped" if state == Resolution.State.STOPPED else "resumed"
-    subject, states = f"resolution:{resolution_id}", {"before": {"state": before}, "after": {"state": state}}
-    audit.record(who, f"resolution.{done}", subject=subject, reason=reason, **states)
+    subject, was, is_ = f"resolution:{resolution_id}", {"state": before}, {"state": state}
+    audit.record(who, f"resolution.{done}", subject=subject, reason=reason, before=was, after=is_)

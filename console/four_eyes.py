@@ -49,7 +49,7 @@ def replayed_alone(who: Who) -> dict[str, Decimal]:
     mine = AuditEntry.objects.filter(actor__in=[who.actor, f"user:{who.name}", f"shell:{who.name}"], action=ACTION)
     total: dict[str, Decimal] = {}
     for after in mine.filter(at__gt=Now() - COUNTED_FOR).values_list("after", flat=True):
-        if not after.get("approval"):
+        if after and not after.get("approval"):
             for currency, sum_ in after["sums"].items():
                 total[currency] = total.get(currency, Decimal()) + Decimal(sum_)
     return total

@@ -168,7 +168,8 @@ def resume(gateway: str, *, who: Who, reason: str = "") -> bool:
 def switch_of(gateway: str) -> dict[str, str] | None:
     """Who paused a gateway, and why, for the audit; locked until the end of the transaction."""
     paused = GatewayCircuit.objects.select_for_update(no_key=True).filter(pk=gateway, paused_at__isnull=False)
-    return paused.values("paused_by", "pause_reason").first()
+    found = paused.first()
+    return None if found is None else {"paused_by": found.paused_by, "pause_reason": found.pause_reason}
 
 
 # --- for people

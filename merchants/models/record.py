@@ -1,7 +1,7 @@
 """Who did what, and what waits for a second person."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import pgtrigger
 from django.core.serializers.json import DjangoJSONEncoder
@@ -11,6 +11,9 @@ from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
 
 from merchants.models.people import Merchant
+
+#: Names are compared without their case.
+SAME_PERSON: Final = Exact(Lower("decided_by"), Lower("requested_by"))
 
 
 class AuditEntry(models.Model):
@@ -99,7 +102,7 @@ class Approval(models.Model):
             ),
             # The four eyes themselves. Only the one who asked can withdraw.
             models.CheckConstraint(
-                condition=~Q(state__in=["approved", "rejected"]) | ~Exact(Lower("decided_by"), Lower("requested_by")),
+                condition=~Q(state__in=["approved", "rejected"]) | ~SAME_PERSON,  # type: ignore[arg-type]  # it is one
                 name="approval_needs_another_person",
             ),
         ]

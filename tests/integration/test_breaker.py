@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import F
 from django.db.models.functions import Now
 from django.db.utils import IntegrityError
