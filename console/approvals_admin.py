@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import OperationalError
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, Value, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -37,7 +37,7 @@ class ApprovalAdmin(LookOnly, admin.ModelAdmin[Approval]):
 
     list_display = ("name", "badge", "money", "requested_by", "reason", "requested", "decided_by")
     list_filter = ("state", "action")
-    ordering = ("-requested_at",)
+    ordering = (Case(When(state=Approval.State.PENDING, then=Value(0)), default=Value(1)).asc(), "-requested_at")
     show_full_result_count = False
     list_per_page = 50
     fieldsets = (
@@ -47,15 +47,6 @@ class ApprovalAdmin(LookOnly, admin.ModelAdmin[Approval]):
     )
 
     # --- pages
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
-        """Those that wait first."""
-        waits = Case(When(state=Approval.State.PENDING, then=Value(0)), default=Value(1))
-        return super().get_queryset(request).annotate(waits=waits)
-
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Those that wait, then the newest."""
-        return ("waits", "-requested_at")
 
     def get_urls(self) -> list[Any]:
         """With the three decisions."""

@@ -239,7 +239,7 @@ def test_the_command_does_nothing_where_an_id_is_wrong(accept):
 def change_list(user, *payments):
     client = Client()
     client.force_login(user)
-    data = {"action": "take_up_now", "_selected_action": [str(payment.pk) for payment in payments]}
+    data = {"action": "take_up_now", "reason": "r1", "_selected_action": [str(payment.pk) for payment in payments]}
     return client.post(reverse("admin:payments_payment_changelist"), data, follow=True)
 
 
