@@ -24,6 +24,7 @@ from console.reads import sums_of
 from console.serializers import HIGHEST_RATE
 from merchants.audit import by
 from merchants.models import Approval
+from merchants.reasons import ReasonField
 from messaging import previews
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, Resolution
@@ -82,11 +83,9 @@ class DecisionForm(forms.Form):
 
     required_css_class = "required"
 
-    reason = forms.CharField(
-        max_length=500,
+    reason = ReasonField(
         widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
         help_text="Kept with your name in the list of resolutions.",
-        error_messages={"required": "Say why: whoever looks at this later will want to know."},
     )
     rate = forms.IntegerField(
         required=False,
