@@ -57,6 +57,7 @@ class AuditEntryAdmin(LookOnly, Exported):
     search_help_text = "A whole subject or its id, an actor, or a request id."
     ordering = ("-id",)
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would count all entries
     list_per_page = 50
     paginator = Bounded
     fieldsets = (
