@@ -2,7 +2,8 @@
 
 import logging
 import re
-from typing import Any, Final
+import traceback
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -49,12 +50,41 @@ def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
     return stacks
 
 
+def in_one_line(value: Any) -> Any:
+    """Text in which whatever would begin a line, or command the terminal, is written as an escape."""
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(sign if sign.isprintable() else escaped(sign) for sign in value)
+    if isinstance(value, dict):
+        return {in_one_line(name): in_one_line(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [in_one_line(inner) for inner in value]
+    return value
+
+
+def escaped(sign: str) -> str:
+    r"""A sign as `\n` or `\x1b`."""
+    return sign.encode("unicode_escape").decode()
+
+
+def without_forged_lines(_logger: Any, _method: str, event: Any) -> Any:
+    """What strangers have written forges no line of the console's log. JSON escapes by itself."""
+    kept = {name: value for name, value in event.items() if name in {"exc_info", "stack"}}
+    told = in_one_line({name: value for name, value in event.items() if name not in kept})
+    return {**told, **kept}
+
+
+def indented_traceback(out: TextIO, exc_info: Any) -> None:
+    """A traceback whose every line stands further in: what the exception quotes is not taken for lines of ours."""
+    lines = "".join(traceback.format_exception(*exc_info)).split("\n")
+    out.write("".join(f"\n    {in_one_line(line)}" for line in lines if line))
+
+
 def logging_config(*, level: str, style: str) -> dict[str, Any]:
     """The `LOGGING` setting; `style` is `json` or `console`."""
     renderers: list[Any] = (
         [structlog.processors.ExceptionRenderer(traceback_without_rows), structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [without_forged_lines, structlog.dev.ConsoleRenderer(exception_formatter=indented_traceback)]
     )
     # Lines of libraries that use the standard `logging` get the same fields as our own.
     foreign = [

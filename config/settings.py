@@ -318,6 +318,9 @@ DECLINES_PER_MERCHANT = ENV.declines_per_merchant
 #: Replays of more than this need a second person: sums in major units by currency, `*` for all others.
 FOUR_EYES_ABOVE = dict(part.split("=") for part in ENV.four_eyes_above.split(",") if part)
 
+#: What a second person can be asked to agree to -> who carries it out.
+APPROVAL_ACTIONS = {"dead_letters.replay": "console.four_eyes.REPLAYS"}
+
 # --- API ------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {

@@ -3,8 +3,11 @@
 import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
+import django.db.models.expressions
 import django.db.models.functions.datetime
 import merchants.ceilings
+import django.db.models.functions.text
+import django.db.models.lookups
 import pgtrigger.compiler
 import pgtrigger.migrations
 import uuid
@@ -114,7 +117,7 @@ class Migration(migrations.Migration):
                 'permissions': [('decide_approval', 'Can approve and reject what others ask for')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['-requested_at'], name='approval_pending')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='approval_has_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('state', 'pending')), models.Q(models.Q(('state', 'pending'), _negated=True), ('decided_at__isnull', False), models.Q(('decided_by', ''), _negated=True)), _connector='OR'), name='approval_decided_iff_not_pending'), models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['approved', 'rejected']), _negated=True), models.Q(('decided_by', models.F('requested_by')), _negated=True), _connector='OR'), name='approval_needs_another_person')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='approval_has_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('state', 'pending')), models.Q(models.Q(('state', 'pending'), _negated=True), ('decided_at__isnull', False), models.Q(('decided_by', ''), _negated=True)), _connector='OR'), name='approval_decided_iff_not_pending'), models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['approved', 'rejected']), _negated=True), django.db.models.expressions.NegatedExpression(django.db.models.lookups.Exact(django.db.models.functions.text.Lower('decided_by'), django.db.models.functions.text.Lower('requested_by'))), _connector='OR'), name='approval_needs_another_person')],
             },
         ),
         pgtrigger.migrations.AddTrigger(
@@ -155,6 +158,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='auditentry',
             index=models.Index(fields=['actor', '-id'], name='audit_actor'),
+        ),
+        migrations.AddIndex(
+            model_name='auditentry',
+            index=models.Index(fields=['request_id', '-id'], name='audit_request'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='auditentry',

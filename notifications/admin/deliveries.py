@@ -16,7 +16,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from merchants.audit import by
 from merchants.confirmation import confirmed
+from merchants.reasons import ActionWithReason, reason_in
 from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, block, link
@@ -93,6 +95,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
     show_full_result_count = False
     list_per_page = 50
     actions = ("redeliver_selected",)
+    action_form = ActionWithReason
     inlines: ClassVar = [AttemptInline]
     fieldsets = (
         (None, {"fields": ("state_badge", "happened", "what_next", "dead_letters")}),
@@ -153,26 +156,30 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
     @method_decorator(confirmed)
     def redeliver_selected(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Each by itself: what one is refused does not hold up the others."""
+        if (reason := reason_in(request)) is None:
+            return
         chosen = list(queryset.order_by("id")[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
             words = f"Nothing was done: select at most {MOST_AT_ONCE}, or use `Redeliver since…` of a webhook endpoint."
             messages.error(request, words)
             return
-        self.redeliver(request, chosen)
+        self.redeliver(request, chosen, reason)
 
     def redeliver_one(self, request: HttpRequest, delivery_id: Any) -> HttpResponse:
         """The button on a delivery's page."""
         if not self.has_redeliver_permission(request):
             raise PermissionDenied
-        self.redeliver(request, [get_object_or_404(Delivery, pk=delivery_id)])
+        delivery = get_object_or_404(Delivery, pk=delivery_id)
+        if (reason := reason_in(request)) is not None:
+            self.redeliver(request, [delivery], reason)
         return redirect("admin:notifications_delivery_change", delivery_id)
 
-    def redeliver(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
+    def redeliver(self, request: HttpRequest, deliveries: list[Delivery], reason: str) -> None:
         """Do it, record it, and say what was refused."""
         begun, refused = 0, Counter[type[Refused]]()
         for delivery in deliveries:
             try:
-                redelivery.redeliver(delivery=delivery, now=timezone.now())
+                redelivery.redeliver(delivery=delivery, now=timezone.now(), who=by(request), reason=reason)
             except tuple(REFUSALS) as refusal:
                 refused[type(refusal)] += 1
                 continue

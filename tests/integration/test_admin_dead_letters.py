@@ -368,10 +368,10 @@ def test_stop_and_resume(support):
     resolution = Resolution.objects.get()
     assert resolution.taken == 1
     steer = {name: reverse(f"admin:messaging_resolution_{name}", args=[resolution.pk]) for name in ("stop", "resume")}
-    assert support.post(steer["stop"]).status_code == 302
+    assert support.post(steer["stop"], {"reason": "wait"}).status_code == 302
     assert ">Resume<" in page_of(support, resolution)
     assert resolutions.work_off(resolution.pk) is None
-    support.post(steer["resume"])
+    support.post(steer["resume"], {"reason": "go on"})
     while resolutions.work_off(resolution.pk):
         pass
     assert ">Resume<" not in page_of(support, resolution)

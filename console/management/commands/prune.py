@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from django.db import transaction
 from django.utils import timezone
 
-from merchants import buckets, counters, lockout, sessions
+from merchants import audit, buckets, counters, lockout, sessions
 from messaging import dead_letters
 from notifications import retention
 from payments import idempotency
+from payments.management.who import runs_this
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
 BATCH: Final = 1000
@@ -56,6 +58,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Failed logins forgotten: {lockout.prune(now=now)}.")
         limits = sum(prune_all(prune, before=now, batch=batch) for prune in (counters.prune, buckets.prune))
         self.stdout.write(f"Counters of limits forgotten: {limits}.")
+        counts = {"idempotency_keys": keys, "dead_letters": letters, "deliveries": deliveries}
+        with transaction.atomic(durable=True):  # an interrupted run is told by the next one
+            audit.record(audit.by_shell(runs_this()), "records.pruned", after=counts)
 
 
 def prune_all(prune: Callable[..., int], *, before: datetime, batch: int) -> int:
