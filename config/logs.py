@@ -1,8 +1,9 @@
 """How log lines look: one JSON object a line for machines, or coloured text for people."""
 
+import io
 import logging
 import re
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -41,12 +42,24 @@ class WithoutTwins(logging.Filter):
 PRIVATE: Final = re.compile(r"""[^\s@<>(]{1,64}@[^\s@<>"')]{1,255}|\+[1-9][0-9]{6,14}|(?<=\?)[^\s<>"')]+""")
 
 
+#: Where PostgreSQL quotes whole rows, whatever is in them.
+ROWS: Final = re.compile(r"\nDETAIL:[^\n]*")
+
+
 def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
     """The exception as data, without addresses, and the DETAIL in which PostgreSQL quotes whole rows."""
     stacks = FRAMES(exc_info)
     for stack in stacks:
         stack["exc_value"] = PRIVATE.sub("…", stack["exc_value"].partition("\nDETAIL:")[0])
+        stack["exc_notes"] = [PRIVATE.sub("…", note) for note in stack["exc_notes"]]
     return stacks
+
+
+def plain_traceback_without_rows(stream: TextIO, exc_info: Any) -> None:
+    """The same for people: as Python prints it, but for what is private."""
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, exc_info)
+    stream.write(PRIVATE.sub("…", ROWS.sub("", written.getvalue())))
 
 
 def logging_config(*, level: str, style: str) -> dict[str, Any]:
@@ -54,7 +67,7 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
     renderers: list[Any] = (
         [structlog.processors.ExceptionRenderer(traceback_without_rows), structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback_without_rows)]
     )
     # Lines of libraries that use the standard `logging` get the same fields as our own.
     foreign = [

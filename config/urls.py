@@ -1,17 +1,20 @@
 """All addresses of the web process."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from console import health
 from console.metrics import metrics
-from console.views import home
+from console.views import home, nothing_there
 from merchants.tokens import RefreshView, TokenView
 from payments.views import explain_problem
 
 urlpatterns = [
     path("", home),
+    # Django's own leads from an object to its page outside of the console; ours have none, and it ends in a 500.
+    path(f"{settings.ADMIN_PATH}/r/<path:rest>", nothing_there),
     path("admin/", admin.site.urls),
     path("api/v1/", include("payments.urls")),
     path("api/v1/", include("console.urls")),

@@ -17,6 +17,7 @@ from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)

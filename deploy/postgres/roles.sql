@@ -29,7 +29,7 @@ INSERT INTO access VALUES
   ('payments_payment',                   'web=SIU worker=SU relay=SU intake=SIU notifier=S cron=S readonly=S'),
   ('payments_attempt',                   'web=S worker=SIU relay=S readonly=S'),
   ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S readonly=S'),
-  ('payments_idempotencykey',            'web=SIU intake=SIU cron=SD readonly=S'),
+  ('payments_idempotencykey',            'web=SIU intake=SIU cron=SUD readonly=S'),
   ('payments_gatewaycircuit',            'web=SIU worker=SIU relay=SU intake=S cron=SIU readonly=S'),
   ('payments_gatewayevent',              'web=SI worker=SU relay=SU readonly=S'),
   ('payments_declineblock',              'web=SU worker=SIU intake=S readonly=S'),
@@ -44,7 +44,7 @@ INSERT INTO access VALUES
   ('notifications_webhookendpoint',      'web=SIU worker=S notifier=SU relay=SIU cron=SU readonly=S'),
   ('notifications_contact',              'web=SIUD notifier=S relay=S'),
   ('notifications_preference',           'web=SIU notifier=S relay=S readonly=S'),
-  ('notifications_delivery',             'web=SIU worker=SU notifier=SIU relay=SIU cron=SD readonly=S'),
+  ('notifications_delivery',             'web=SIU worker=SU notifier=SIU relay=SIU cron=SUD readonly=S'),
   ('notifications_deliveryattempt',      'web=S notifier=SI relay=SI cron=SD readonly=S'),
   -- who may do what, and who did
   ('merchants_merchant',                 'web=SIU worker=S notifier=S relay=S intake=S cron=S readonly=S'),
@@ -81,9 +81,6 @@ SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()) \gexe
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM PUBLIC;
--- The functions of triggers are called by their triggers alone, which ask nobody for a privilege.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 -- What an earlier version of this file gave, and this one does not.
 SELECT format('REVOKE ALL ON ALL TABLES IN SCHEMA public FROM %I', :'prefix' || '_' || name) FROM role \gexec

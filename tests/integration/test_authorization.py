@@ -394,7 +394,7 @@ def paths_of(console) -> list[tuple[Address, str]]:
         parts = address.path.split("/")
         model = next((model for model in console if model._meta.model_name in parts), None)
         ids = dict.fromkeys(address.arguments, console[model].pk if model else 1)
-        ids |= {"app_label": "payments", "url": "no-such-page", "content_type_id": 1}
+        ids |= {"app_label": "payments", "url": "no-such-page", "content_type_id": 1, "rest": "1/1/"}
         found.append((address, address.at(**ids)))
     return found
 
