@@ -91,6 +91,8 @@ FROM pg_attribute WHERE attrelid = 'public.merchants_user'::regclass AND attnum 
 
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), :'prefix' || '_' || name) FROM role \gexec
 SELECT format('GRANT USAGE ON SCHEMA public TO %I', :'prefix' || '_' || name) FROM role \gexec
+-- The triggers ask a function whether they apply.
+SELECT format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO %I', :'prefix' || '_' || name) FROM role \gexec
 SELECT format('GRANT %s ON public.%I TO %I', privileges, tab, :'prefix' || '_' || split_part(one, '=', 1))
 FROM access, regexp_split_to_table(who, ' ') AS one, concat_ws(', ',
     CASE WHEN split_part(one, '=', 2) LIKE '%S%' THEN 'SELECT' END,

@@ -214,6 +214,7 @@ def test_the_worker_charges(accept, sandbox, method):
     assert payment.charge_attempts == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_notifier_sends_and_keeps_the_record(merchant, mailoutbox, settings):
     settings.EMAIL_ON = True
     facts = {"url": "https://shop.example", "since": "2026-11-21T09:00:00.000Z", "reason": "r"}

@@ -11,6 +11,8 @@ import schemathesis
 import yaml
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,12 @@ def quick(settings):
     """Many requests are the point here, and no attack."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.LIMITS = dict.fromkeys(settings.LIMITS, "1000000/s")
+    # The transaction of the test ends with its connection, which a server would look after between requests.
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 def things_of(merchant, mark):
