@@ -169,6 +169,7 @@ def test_web_serves_every_page_of_the_console(accept, merchant, quick):
     assert wrong == {}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_web_decides_on_dead_letters_and_the_worker_carries_it_out(accept, sandbox):
     fail(accept())
     with acting_as("web"), transaction.atomic():
@@ -204,6 +205,7 @@ def endpoint_of_shop(merchant):
     return endpoint(merchant)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("method", ["pm_ok", "pm_declined", "pm_timeout_charged", "pm_down"])
 def test_the_worker_charges(accept, sandbox, method):
     payment = accept(payment_method=method, user_id="u")
