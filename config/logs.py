@@ -42,11 +42,16 @@ class WithoutTwins(logging.Filter):
 PRIVATE: Final = re.compile(r"""[^\s@<>(]{1,64}@[^\s@<>"')]{1,255}|\+[1-9][0-9]{6,14}|(?<=\?)[^\s<>"')]+""")
 
 
+#: Where PostgreSQL quotes whole rows, whatever is in them.
+ROWS: Final = re.compile(r"\nDETAIL:[^\n]*")
+
+
 def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
     """The exception as data, without addresses, and the DETAIL in which PostgreSQL quotes whole rows."""
     stacks = FRAMES(exc_info)
     for stack in stacks:
         stack["exc_value"] = PRIVATE.sub("…", stack["exc_value"].partition("\nDETAIL:")[0])
+        stack["exc_notes"] = [PRIVATE.sub("…", note) for note in stack["exc_notes"]]
     return stacks
 
 
@@ -74,8 +79,11 @@ def without_forged_lines(_logger: Any, _method: str, event: Any) -> Any:
 
 
 def indented_traceback(out: TextIO, exc_info: Any) -> None:
-    """A traceback whose every line stands further in: what the exception quotes is not taken for lines of ours."""
-    lines = "".join(traceback.format_exception(*exc_info)).split("\n")
+    """A traceback for people, without what is private; its every line stands further in, so that what the exception
+    quotes is not taken for lines of ours.
+    """
+    written = "".join(traceback.format_exception(*exc_info))
+    lines = PRIVATE.sub("…", ROWS.sub("", written)).split("\n")
     out.write("".join(f"\n    {in_one_line(line)}" for line in lines if line))
 
 

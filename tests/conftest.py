@@ -20,6 +20,7 @@ from payments.operations import PaymentRequest, accept_payment
 from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
 from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
