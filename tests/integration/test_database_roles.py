@@ -162,7 +162,9 @@ def test_web_makes_keys_asks_for_second_factors_and_locks_out(person, merchant, 
     settings.LIMITS = dict.fromkeys(settings.LIMITS, "1000000/s")
     ada = person({merchant: Role.ADMIN})
     secret = TOTPDevice.objects.create(user=ada, name="app", confirmed=True)
-    StaticDevice.objects.create(user=ada, name="recovery codes", confirmed=True).token_set.create(token=digest("abcdef"))
+    StaticDevice.objects.create(user=ada, name="recovery codes", confirmed=True).token_set.create(
+        token=digest("abcdef")
+    )
     with acting_as("web"):
         assert ask(anybody).status_code == 401
         assert ask(anybody, otp="abcdef").status_code == 200
