@@ -120,8 +120,11 @@ AXES_LOCKOUT_CALLABLE = "merchants.lockout.answer"
 AXES_DISABLE_ACCESS_LOG = True  # the audit has it
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
-#: Its table of failures keeps what was posted, without these.
-AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "otp", "otp_token", "otp_challenge", "csrfmiddlewaretoken"]
+#: Its table of failures keeps what was posted, without these. A code that came with a wrong password still works.
+AXES_SENSITIVE_PARAMETERS = [
+    *("username", "ip_address", "csrfmiddlewaretoken"),
+    *("code", "otp", "otp_token", "otp_challenge"),
+]
 
 # --- PostgreSQL -----------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from merchants.refusals import OneTimePasswordNeeded, OneTimePasswordWrong
 from merchants.signing import RefreshToken
 from merchants.strict import KnownFieldsOnly
 
-WRONG_PASSWORD = "No active account has this user name and password."  # noqa: S105  # none
-WRONG_TOKEN = "This refresh token is not valid any more: log in again."  # noqa: S105  # none
+WRONG_PASSWORD = "No active account has this user name and password."  # noqa: S105  # none  # nosec B105
+WRONG_TOKEN = "This refresh token is not valid any more: log in again."  # noqa: S105  # none  # nosec B105
 
 
 class TokenRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):

@@ -52,9 +52,19 @@ dead-letters-discard            POST    dead_letters:write   all
 dead-letter-resolution          GET     dead_letters:read    all
 dead-letter-resolution-stop     POST    dead_letters:write   all
 dead-letter-resolution-resume   POST    dead_letters:write   all
+approvals                       GET     approvals:read       all
+approval                        GET     approvals:read       all
+approval-approve                POST    approvals:write      all
+approval-reject                 POST    approvals:write      all
+approval-withdraw               POST    approvals:read       all
+api-keys                        GET     api_keys:read        -
+api-keys                        POST    api_keys:write       -
+api-key                         GET     api_keys:read        key
+api-key-revoke                  POST    api_keys:write       key
 gateway                         POST    open                 -
 token                           POST    open                 -
 token-refresh                   POST    open                 -
+token-logout                    POST    open                 -
 schema                          GET     open                 -
 """
 
@@ -76,7 +86,7 @@ approvals:write      merchants.decide_approval
 
 #: The addresses beside the API and the console, which answer everybody, and why nothing of anybody's is there.
 PLAIN = {
-    "home": "leads to the console's login",
+    "/": "leads to the console's login",
     "docs": "the documentation of the API",
     "problem": "explains an error",
     "livez": "a probe",
@@ -135,6 +145,11 @@ def rows() -> dict[tuple[str, str], Row]:
 def holders() -> dict[str, set[str]]:
     """Scope -> who has it."""
     return {line.split()[0]: set(line.split()[1:]) for line in HOLDERS.strip().splitlines()}
+
+
+def open_doors() -> set[tuple[str, str]]:
+    """(address, method) of all that need no credential."""
+    return {where for where, row in rows().items() if row.scope == OPEN}
 
 
 def scopes_of(*holds: str) -> set[str]:

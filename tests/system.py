@@ -25,6 +25,7 @@ from deploy.local.machine import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.rabbitmq import RabbitMQ, find_server
 from deploy.local.supervisor import Process
+from tests.canaries import leaks_in
 
 ROOT = Path(__file__).resolve().parents[1]
 FINAL = {"succeeded", "failed", "canceled"}
@@ -124,10 +125,11 @@ class System:
         self.http.close()
         for process in reversed(self.processes.values()):
             process.stop(timeout=10)
-        if self.own_postgres:
-            return
-        with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        if not self.own_postgres:
+            with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
+                connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        leaks = leaks_in(self.logs, self.env["DEMO_ADMIN_PASSWORD"])
+        assert not leaks, f"these logs show a secret: {leaks}"
 
     @property
     def maintenance_url(self) -> str:

@@ -51,10 +51,10 @@ INSERT INTO access VALUES
   ('merchants_membership',               'web=SIUD notifier=S relay=S readonly=S'),
   ('merchants_apikey',                   'web=SIU readonly=S'),
   ('merchants_loginsession',             'web=SIU cron=SD'),
-  ('merchants_auditentry',               'web=SI worker=SI cron=SI readonly=S'),
-  ('merchants_approval',                 'web=SIU worker=SU cron=SI readonly=S'),
-  ('merchants_counter',                  'web=SIUD cron=SD'),
-  ('merchants_bucket',                   'web=SIUD cron=SD'),
+  ('merchants_auditentry',               'web=SI notifier=SI cron=SI readonly=S'),
+  ('merchants_approval',                 'web=SIU cron=SI readonly=S'),
+  ('merchants_counter',                  'web=SIUD cron=SUD'),
+  ('merchants_bucket',                   'web=SIUD cron=SUD'),
   ('merchants_user',                     'web=SIU notifier=S relay=S cron=S'),
   ('merchants_user_groups',              'web=SID cron=S readonly=S'),
   ('merchants_user_user_permissions',    'web=SID cron=S readonly=S'),
@@ -69,8 +69,10 @@ INSERT INTO access VALUES
   ('otp_totp_totpdevice',                'web=SIUD'),
   ('otp_static_staticdevice',            'web=SIUD'),
   ('otp_static_statictoken',             'web=SIUD'),
-  ('token_blacklist_outstandingtoken',   'web=SIU'),
-  ('token_blacklist_blacklistedtoken',   'web=SI');
+  ('axes_accessattempt',                 'web=SIUD cron=SD'),
+  ('axes_accessattemptexpiration',       'web=SIUD cron=SD'),
+  ('axes_accessfailurelog',              ''),
+  ('axes_accesslog',                     '');
 
 -- Roles, where they are missing.
 SELECT format('CREATE ROLE %I', :'prefix' || '_' || name) FROM role

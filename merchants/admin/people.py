@@ -34,7 +34,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     """People: merchants' members and staff. Who leaves is deactivated: what they did stays theirs."""
 
     change_password_form = PasswordForm
-    change_user_password_template = "admin/merchants/user/change_password.html"  # noqa: S105  # none
+    change_user_password_template = "admin/merchants/user/change_password.html"  # noqa: S105  # none  # nosec B105
     change_form_template = "admin/merchants/user/change_form.html"
     list_filter = ("is_staff", "is_superuser", "is_active")
 

@@ -1,6 +1,7 @@
 """Every address with every kind of caller, against the table in `tests/matrix.py`: complete by construction."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,8 +76,13 @@ def test_no_object_of_a_kind_is_without_a_maker():
 
 
 def test_no_address_beside_api_and_console_is_open_by_oversight():
-    names = {address.name or "home" for address in matrix.outside()}
-    assert names == set(matrix.PLAIN), "Say in PLAIN in tests/matrix.py why nothing of anybody's is there."
+    names = [address.name or f"/{address.path}" for address in matrix.outside()]
+    assert sorted(names) == sorted(matrix.PLAIN), "Say in PLAIN in tests/matrix.py why nothing of anybody's is there."
+
+
+def test_no_address_of_the_api_hides_behind_the_name_of_another():
+    twice = [name for name, times in Counter(address.name for address in matrix.api()).items() if times > 1]
+    assert not twice, f"Only one address of each name is tried: {twice}"
 
 
 # --- objects
@@ -118,6 +124,11 @@ def a_contact(merchant: Merchant) -> str:
     return name
 
 
+def a_key(merchant: Merchant) -> str:
+    key = api_keys.generate_key(Mode.TEST)
+    return str(api_keys.register_key(key, merchant=merchant, mode=Mode.TEST, name=MARK).pk)
+
+
 #: Kind of object -> makes one of a merchant, in test mode, and tells its id.
 MAKERS: dict[str, Callable[[Merchant], str]] = {
     "payment": a_payment,
@@ -125,6 +136,7 @@ MAKERS: dict[str, Callable[[Merchant], str]] = {
     "webhook": a_webhook,
     "message": a_message,
     "contact": a_contact,
+    "key": a_key,
 }
 
 
@@ -362,7 +374,10 @@ def test_every_view_of_the_api_uses_the_permission_that_the_matrix_is_about():
 # --- the console
 
 #: Pages of the console that show people themselves, or nothing at all. Staff get them without any permission.
-ONES_OWN = {"index", "login", "logout", "password_change", "password_change_done", "jsi18n", "confirm"}
+ONES_OWN = {
+    "index", "login", "logout", "password_change", "password_change_done", "jsi18n", "confirm", "second_factor",
+    "second_factor_code", "second_factor_codes",
+}  # fmt: skip
 #: What somebody may see of the console who has not logged in.
 DOORS = {"login", "logout"}
 

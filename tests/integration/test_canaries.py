@@ -22,6 +22,7 @@ from notifications.models import Delivery
 from payments.models import Payment
 from payments.operations import process_payment
 from tests import matrix
+from tests.canaries import leaks_in
 from tests.outbox import announcements, work
 
 SPECIFICATION = yaml.safe_load((django_settings.BASE_DIR / "openapi.yaml").read_text())
@@ -257,6 +258,8 @@ def test_a_dead_letter_of_a_broken_database_tells_no_row(post, lines, monkeypatc
         {"event": "sent eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"},
         {"event": "rotated", "nested": {"secret": ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"]}},
         {"event": django_settings.ENV.jwt_signing_key},
+        {"event": b"sk_live_0123456789abcdefghij"},
+        {"event": "codes", "shown": ["abcd-2345-efgh-ijkl"]},
     ],
 )
 def test_the_watch_sees_a_secret_in_any_part_of_a_line(watch, told):
@@ -272,6 +275,13 @@ def test_the_watch_sees_a_secret_in_a_traceback(watch):
     except ValueError:
         logging.getLogger("some.logger").exception("failed")
     assert len(watch.take()) == 1
+
+
+def test_the_logs_of_other_processes_are_read_to_their_end(tmp_path):
+    lines = ["all is well\n"] * 10_000
+    (tmp_path / "worker.log").write_text("".join([*lines, "used sk_live_0123456789abcdefghij\n"]))
+    (tmp_path / "relay.log").write_text("".join(lines))
+    assert leaks_in(tmp_path) == ["worker.log"]
 
 
 def test_the_name_of_a_key_is_no_secret(watch):

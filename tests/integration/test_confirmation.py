@@ -1,6 +1,7 @@
 """Re-authentication: a session left open on a desk moves no money and changes nobody's trust."""
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.signals import user_login_failed
 from django.test import Client
 from django.urls import reverse
@@ -159,6 +160,15 @@ def test_the_password_alone_does_not_do_where_there_is_a_device():
     device.refresh_from_db()
     assert client.post(CONFIRM, {"password": PASSWORD, "code": code_of(device)}).status_code == 302
     assert client.get(reverse("admin:notifications_webhookendpoint_add")).status_code == 200
+
+
+def test_a_recovery_code_beside_a_wrong_password_is_kept_nowhere():
+    ada = person()
+    client = browser(ada)
+    device = app_of(ada)
+    client.post(reverse("admin:second_factor_code"), {"code": code_of(device)})
+    assert client.post(CONFIRM, {"password": "wrong", "code": "abcd-efgh-ijkl-mnop"}).status_code == 200
+    assert "abcd" not in AccessAttempt.objects.get().post_data
 
 
 def test_a_code_is_not_used_up_by_a_wrong_password():

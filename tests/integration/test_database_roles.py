@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import time_machine
+from axes.models import AccessAttempt
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.management import call_command
@@ -14,9 +16,13 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from merchants import audit
-from merchants.models import Role, User
+from console import decisions
+from merchants import audit, buckets
+from merchants.models import AuditEntry, Bucket, Counter, LoginSession, Mode, Role, User
+from merchants.second_factor import digest
 from messaging import heartbeats, relay, resolutions, subscribers
 from messaging.consumer import Delivery as Message
 from messaging.models import DeadLetter, OutboxMessage, Resolution
@@ -24,14 +30,17 @@ from messaging.publisher import Published
 from messaging.selections import Selection
 from notifications import messages
 from notifications.models import Delivery, Preference
-from notifications.outcomes import Delivered
-from payments import intake
-from payments.models import Payment
+from notifications.outcomes import Delivered, Failed
+from payments import approvals, intake, velocity
+from payments.models import DeclineBlock, Payment
 from payments.operations import process_payment
+from payments.velocity import blocks_in_force
 from tests import matrix
+from tests.console import code_of
 from tests.database_roles import LETTERS, ROLES, access, acting_as, drop_roles, run_file, table
 from tests.deliveries import attempt
 from tests.dying import fail, letter
+from tests.logins import ask, call, log_out, refresh, tokens
 from tests.notifying import endpoint, message, webhook
 
 pytestmark = pytest.mark.django_db
@@ -137,15 +146,89 @@ def test_web_serves_the_api_and_logs_people_in(client, merchant, quick):
         assert client.delete("/api/v1/contacts/u").status_code == 204
         assert client.put("/api/v1/notification-preferences", {"language": "de"}, **send).status_code == 200
         for name, row in matrix.rows().items():
-            if name[1] == "GET" and row.acts_on == "-" and row.scope != matrix.OPEN:
+            if name[1] == "GET" and row.acts_on == "-" and row.scope in matrix.scopes_of("key"):
                 address = next(address for address in matrix.api() if address.name == name[0])
                 assert client.get(address.at()).status_code == 200, name
         asked = {"username": "ada", "password": "correct-horse-battery-staple"}
         pair = Client().post("/api/v1/token", asked, **send)
         assert pair.status_code == 200, pair.content
         assert Client().post("/api/v1/token/refresh", {"refresh": pair.json()["refresh"]}, **send).status_code == 200
+        assert refresh(Client(), pair.json()["refresh"]).status_code == 401  # a second time: the session is ended
         assert Client().get("/health").status_code == 200
         assert Client().get("/metrics").status_code == 200
+
+
+def test_web_makes_keys_asks_for_second_factors_and_locks_out(person, merchant, anybody, settings):
+    settings.LIMITS = dict.fromkeys(settings.LIMITS, "1000000/s")
+    ada = person({merchant: Role.ADMIN})
+    secret = TOTPDevice.objects.create(user=ada, name="app", confirmed=True)
+    StaticDevice.objects.create(user=ada, name="recovery codes", confirmed=True).token_set.create(
+        token=digest("abcdef")
+    )
+    with acting_as("web"):
+        assert ask(anybody).status_code == 401
+        assert ask(anybody, otp="abcdef").status_code == 200
+        pair = tokens(anybody, otp=code_of(secret))
+        caller = Client(headers={"authorization": f"Bearer {pair['access']}"})
+        made = caller.post("/api/v1/api-keys", {"name": "n"}, content_type="application/json")
+        assert made.status_code == 201, made.content
+        assert call(anybody, made.json()["key"]).status_code == 200
+        path = f"/api/v1/api-keys/{made.json()['id']}"
+        assert caller.post(f"{path}/revoke", {}, content_type="application/json").status_code == 200
+        assert log_out(anybody, pair["refresh"]).status_code == 204
+        assert [ask(anybody, password="wrong").status_code for _ in range(5)] == [401] * 4 + [429]
+
+
+def test_web_counts_what_is_limited(client, post, merchant, settings):
+    merchant.creation_burst, merchant.creation_rate = 1, 0.001
+    merchant.save()
+    settings.LIMITS = {**settings.LIMITS, "reads": "1/d", "strangers": "1/d"}
+    with acting_as("web"):
+        assert [post({"amount": 1}, key=key).status_code for key in ("k-1", "k-2", "k-1")] == [202, 429, 202]
+        assert [client.get("/api/v1/payments").status_code for _ in range(2)] == [200, 429]
+        assert [Client().get("/api/v1/payments").status_code for _ in range(2)] == [401, 429]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_declines_that_the_worker_counts_block_a_payer_at_web_and_intake(accept, merchant, sandbox, settings, post):
+    settings.DECLINES_PER_PAYER = settings.DECLINES_PER_MERCHANT = 1
+    payment = accept(payment_method="pm_declined", user_id="u")
+    with acting_as("worker"):
+        process_payment(payment_id=payment.pk)
+    blocks_in_force.forget()
+    body = {"idempotency_key": "k", "amount": "1.00", "merchant": merchant.slug, "user_id": "u"}
+    with acting_as("web"):
+        assert post({"amount": 1, "user_id": "u"}, key="k-2").json()["code"] == "too_many_declines"
+    with acting_as("intake"):
+        intake.receive(told(json.dumps(body).encode()))
+    assert DeadLetter.objects.get().cause == "too_many_declines"
+    block = DeclineBlock.objects.get(user_id="u")
+    with acting_as("web"):
+        who = audit.Who("user:ada", AuditEntry.Via.CONSOLE)
+        assert velocity.lift(block_id=block.pk, reason="r", who=who, now=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_web_has_two_people_agree_and_the_worker_carries_it_out(accept, sandbox, settings):
+    settings.FOUR_EYES_ABOVE = {"*": "1"}
+    fail(accept())
+    ada, bob = (audit.Who(f"user:{name}", AuditEntry.Via.CONSOLE) for name in ("ada", "bob"))
+    with acting_as("web"):
+        asked = decisions.decide_and_begin(
+            Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=ada
+        )
+        approvals.approve(approval_id=asked.pk, who=bob, may=lambda _permission: True, reason="r")
+    with acting_as("worker"):
+        process_payment(payment_id=Payment.objects.get().pk)
+    assert Payment.objects.get().status == "succeeded"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_notifier_gives_up_on_an_endpoint_that_is_gone(merchant):
+    hook = webhook(endpoint(merchant))
+    with acting_as("notifier"):
+        assert attempt(hook, Failed(detail="410", gone=True), now=timezone.now())
+    assert AuditEntry.objects.filter(action="webhook_endpoint.disabled").exists()
 
 
 def test_web_serves_every_page_of_the_console(accept, merchant, quick):
@@ -230,25 +313,37 @@ def test_the_notifier_sends_and_keeps_the_record(merchant, mailoutbox, settings)
     assert len(mailoutbox) == 1
 
 
+def told(body):
+    return Message(queue="payment_initiation", body=body, message_id="", headers={}, correlation_id="")
+
+
 def test_intake_accepts_and_buries(merchant):
     bodies = [json.dumps({"idempotency_key": "k", "amount": "1.00", "merchant": merchant.slug}).encode(), b"{"]
     with acting_as("intake"):
         for body in bodies:
-            intake.receive(Message(queue="payment_initiation", body=body, message_id="", headers={}, correlation_id=""))
+            intake.receive(told(body))
         heartbeats.Pulse("intake").beat()
     assert Payment.objects.count() == DeadLetter.objects.count() == 1
 
 
-def test_cron_prunes_and_encrypts_anew(accept, merchant):
+def test_cron_prunes_and_encrypts_anew(accept, merchant, person, anybody):
     accept()
     endpoint(merchant)
+    person({merchant: Role.ADMIN})
+    with time_machine.travel(timezone.now() - timedelta(days=100)):
+        tokens(anybody)
+        ask(anybody, password="wrong")
+        buckets.take(merchant, Mode.TEST)
+    Bucket.objects.update(full_at=timezone.now() - timedelta(days=100))
+    Counter.objects.update(expires_at=timezone.now() - timedelta(days=100))
     dead = letter()
     long_ago = timezone.now() - timedelta(days=4000)
     DeadLetter.objects.filter(pk=dead.pk).update(state="discarded", resolved_at=long_ago)
     with acting_as("cron"):
         call_command("prune", stdout=io.StringIO())
         call_command("reencrypt_secrets", stdout=io.StringIO())
-    assert not DeadLetter.objects.exists()
+    for model in (DeadLetter, LoginSession, AccessAttempt, Bucket, Counter):
+        assert not model.objects.exists(), model
 
 
 def test_who_looks_on_reads_everything_but_secrets():
