@@ -256,7 +256,7 @@ def test_passwords_are_not_tried_out_from_one_address(member, low):
     assert [log_in("192.0.2.1", f"user-{number}").status_code for number in range(5)] == [401, 401, 401, 401, 429]
 
 
-def test_one_name_is_not_tried_from_many_addresses(member, low):
+def test_one_name_is_not_tried_from_many_addresses(quick_passwords, member, low):
     low(logins="1/m")
     names = ["ada", "ADA", "ａｄａ", "Ada", "aDa", "adA"]
     tried = [log_in(f"192.0.2.{number}", name) for number, name in enumerate(names)]
@@ -265,7 +265,7 @@ def test_one_name_is_not_tried_from_many_addresses(member, low):
     assert log_in("192.0.2.9", "somebody else").status_code == 401
 
 
-def test_the_console_takes_no_more_passwords_than_the_api(member, low):
+def test_the_console_takes_no_more_passwords_than_the_api(quick_passwords, member, low):
     low(logins="2/m")
     client = Client(REMOTE_ADDR="192.0.2.1")
     form = {"username": "ada", "password": "wrong"}
