@@ -113,7 +113,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # what is refused unread is not counted
-AXES_CLIENT_IP_CALLABLE = "merchants.addresses.client_address"
+AXES_CLIENT_IP_CALLABLE = "merchants.lockout.counted_address"
 AXES_USERNAME_CALLABLE = "merchants.lockout.stored_name"
 AXES_CLIENT_STR_CALLABLE = "merchants.lockout.in_logs"
 AXES_LOCKOUT_CALLABLE = "merchants.lockout.answer"

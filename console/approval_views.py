@@ -16,10 +16,10 @@ from console.decisions import translated
 from console.filters import ApprovalFilter
 from console.reads import represent_approval
 from console.serializers import ApprovalSerializer, ReasonSerializer
+from merchants import approvals
 from merchants.audit import by
 from merchants.models import Approval
 from merchants.principal import APPROVALS_READ, APPROVALS_WRITE, caller_of
-from payments import approvals
 from payments.pages import NewestFirst
 from payments.serializers import problems
 

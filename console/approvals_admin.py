@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST
 from console.decisions import translated
 from console.four_eyes import ACTION, REPLAYS, is_outgrown
 from console.previews import in_words, rows_of
+from merchants import approvals
 from merchants.audit import by
 from merchants.confirmation import confirmed
 from merchants.models import Approval
@@ -26,7 +27,6 @@ from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, link
 from messaging.models import Resolution
-from payments import approvals
 
 PAGE = "admin:merchants_approval_change"
 

@@ -15,15 +15,15 @@ from django.db.models.functions import Now
 
 from console.reads import sums_of
 from console.resolving import begin, take
+from merchants import approvals
 from merchants.audit import Who
 from merchants.models import Approval, AuditEntry
+from merchants.refusals import ApprovalOutgrown
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
 from messaging.models import Resolution
 from messaging.previews import Preview
 from messaging.selections import Selection
-from payments import approvals
-from payments.errors import ApprovalOutgrown
 
 ACTION: Final = "dead_letters.replay"
 #: What one person replays alone within this time is one sum.

@@ -30,11 +30,12 @@ class LoginLimit:
         match = request.resolver_match
         if request.method != "POST" or match is None or match.view_name not in DOORS:
             return None
-        usages = [limits.count(request, "logins", client_network(request))]
-        if login := name_in(request.POST):
-            usages.append(limits.count(request, "logins_by_name", login))
-        waits = [usage.reset for usage in usages if usage is not None and usage.exceeded]
-        return refuse(request, wait=max(waits)) if waits else None
+        counted = [("logins", client_network(request)), ("logins_by_name", name_in(request.POST))]
+        for name, who in counted:  # what the first refuses, the second does not count: else one address could use it up
+            usage = limits.count(request, name, who) if who else None
+            if usage is not None and usage.exceeded:
+                return refuse(request, wait=usage.reset)
+        return None
 
 
 def refuse(request: HttpRequest, *, wait: int) -> HttpResponse:

@@ -23,7 +23,9 @@ from merchants.strict import KnownFieldsOnly
 class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """A key to make, for the merchant and the mode of one's token."""
 
-    name = serializers.CharField(max_length=100, help_text="For people: which service has it.")
+    name = serializers.CharField(
+        max_length=100, validators=[api_keys.validate_name], help_text="For people: which service has it."
+    )
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices),
         required=False,

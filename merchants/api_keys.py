@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -20,6 +21,16 @@ LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
 MOST: Final = 50
 #: How much of a key is kept to tell it from others: `sk_test_` and 8 of its 43 random characters.
 PREFIX_LENGTH: Final = 16
+
+
+def validate_name(name: str) -> None:
+    """Refuse what cannot be seen, or looks like another name: people decide by it which key goes.
+
+    Raises:
+        ValidationError: it has such characters.
+    """
+    if not name.isprintable():
+        raise ValidationError("A name has characters that can be seen, in one line.", code="unprintable")
 
 
 def generate_key(mode: Mode) -> str:

@@ -50,12 +50,13 @@ def confirmed(view: View) -> View:
 class ConfirmedEdits:
     """Mixin for admin classes: the forms that change something ask first, and so do deletions and actions."""
 
-    def changeform_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *arguments: Any, **options: Any
+    ) -> HttpResponse:
         """Who may only look is not asked."""
         page: Page = super().changeform_view  # type: ignore[misc]  # Django's, of the admin class
-        is_new = not any(arguments)
-        changes = is_new or request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]
-        return (confirmed(page) if changes else page)(request, *arguments, **options)
+        changes = object_id is None or request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]
+        return (confirmed(page) if changes else page)(request, object_id, *arguments, **options)
 
     def delete_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
         """Always."""

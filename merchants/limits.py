@@ -25,8 +25,9 @@ SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 RATE: Final = re.compile(r"([0-9]+)/([smhd])")
 #: What stays limited while Redis does not answer, by each process alone: passwords must not be guessed meanwhile.
 KEPT_LOCALLY: Final = frozenset({"logins", "logins_by_name"})
-#: Of the logins that one address may try, one name may be tried this part.
-NAME_SHARE: Final = 4
+#: So many times what one address may try, one name may be tried from all addresses together: it takes that many of
+#: them at work all the time to keep somebody out, and one alone never can.
+ADDRESSES_PER_NAME: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def figures(name: str) -> tuple[int, int]:
     found = RATE.fullmatch(settings.LIMITS["logins" if name == "logins_by_name" else name])
     assert found is not None, "the environment was checked"
     quota = int(found[1])
-    return max(1, quota // NAME_SHARE) if name == "logins_by_name" else quota, SECONDS[found[2]]
+    return quota * ADDRESSES_PER_NAME if name == "logins_by_name" else quota, SECONDS[found[2]]
 
 
 def count_shared(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usage | None:

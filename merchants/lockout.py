@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.utils.crypto import salted_hmac
 
 from merchants import audit
-from merchants.addresses import client_address
+from merchants.addresses import client_address, client_network
 from merchants.audit import Who
 from merchants.models import AuditEntry, User
 
@@ -27,6 +27,11 @@ def stored_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str
     """What stands for a user name in the table of failures. People type their passwords there by mistake."""
     given = request.POST if credentials is None else credentials
     return salted_hmac("merchants.lockout", str(given.get("username") or ""), algorithm="sha256").hexdigest()
+
+
+def counted_address(request: HttpRequest) -> str | None:
+    """Who is locked out: of IPv6 a whole network, by its first address, since whoever has one has them all."""
+    return client_network(request).partition("/")[0] if client_address(request) else None
 
 
 def in_logs(username: str, address: str | None, *_others: Any) -> str:
@@ -80,9 +85,9 @@ def note_lock(request: HttpRequest, **_event: Any) -> None:
     if getattr(request, "axes_failures_since_start", None) is None:
         return  # it was locked before
     name = str((getattr(request, "axes_credentials", None) or {}).get("username") or "")
-    known = User.objects.filter(username=name[:150]).exists()
+    known = User.objects.filter(username=name[:150]).first()
     who = Who("nobody", way_of(request), client_address(request), request.META.get("HTTP_X_REQUEST_ID", ""))
-    audit.record(who, "login.locked_out", subject=f"user:{name}" if known else "user: nobody's name")
+    audit.record(who, "login.locked_out", subject=f"user:{known.pk}" if known else "user: nobody's name")
 
 
 @transaction.atomic
@@ -94,7 +99,7 @@ def note_login(request: HttpRequest | None, user: Any, **_event: Any) -> None:
     who = Who(
         f"user:{name}", AuditEntry.Via.CONSOLE, client_address(request), request.META.get("HTTP_X_REQUEST_ID", "")
     )
-    audit.record(who, "login.succeeded", subject=f"user:{name}")
+    audit.record(who, "login.succeeded", subject=f"user:{user.pk}")
 
 
 def way_of(request: HttpRequest) -> AuditEntry.Via:

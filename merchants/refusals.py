@@ -53,3 +53,51 @@ class TooManyKeys(Refused):
     code = "too_many_api_keys"
     status_code = 409
     title = "Too many API keys"
+
+
+class ApprovalDecided(Refused):
+    """This has been decided already; nothing more was done. Look at it again: it says by whom, and what came of it."""
+
+    code = "approval_decided"
+    status_code = 409
+    title = "Approval decided already"
+
+
+class ApprovalExpired(Refused):
+    """It was asked for more than a day ago, so nothing was done; whoever still wants it asks again."""
+
+    code = "approval_expired"
+    status_code = 409
+    title = "Approval expired"
+
+
+class ApprovalOutgrown(Refused):
+    """What it is about has grown since it was asked for, so nothing was done; reject it, and have it asked for anew."""
+
+    code = "approval_outgrown"
+    status_code = 409
+    title = "Approval outgrown"
+
+
+class ApprovalOwn(Refused):
+    """What one has asked for oneself, another person must decide; nothing was done. You can only withdraw it."""
+
+    code = "approval_own"
+    status_code = 403
+    title = "Approval of one's own"
+
+
+class ApprovalNotYours(Refused):
+    """Only who has asked for something can withdraw it; nothing was done. You may be able to reject it."""
+
+    code = "approval_not_yours"
+    status_code = 403
+    title = "Approval of somebody else"
+
+
+class ApprovalForbidden(Refused):
+    """To decide this takes the permission for approvals, and the one for what is asked for; nothing was done."""
+
+    code = "approval_forbidden"
+    status_code = 403
+    title = "Approval not allowed"

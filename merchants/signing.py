@@ -12,6 +12,9 @@ from rest_framework_simplejwt.settings import api_settings
 
 #: The one algorithm, whatever a token's header says (RFC 8725, section 3.1).
 ALGORITHM: Final = "HS256"
+#: Seconds that the clocks of two of our servers may differ: what one has just signed, the other takes. It does not make
+#: a token live longer, as simplejwt looks at `exp` again.
+LEEWAY: Final = 5
 REQUIRED: Final = ("exp", "iat", "jti", "iss", "aud", "token_type")
 
 
@@ -59,6 +62,7 @@ class RotatingKeys(TokenBackend):
             algorithms=[ALGORITHM],
             audience=self.audience,
             issuer=self.issuer,
+            leeway=LEEWAY,
             options={"require": list(REQUIRED)},
         )
         return claims

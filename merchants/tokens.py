@@ -33,7 +33,7 @@ class TokenRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     password = serializers.CharField(trim_whitespace=False, write_only=True, style={"input_type": "password"})
     otp = serializers.CharField(
         required=False,
-        max_length=16,
+        max_length=32,  # with all that people type between the parts of a recovery code
         write_only=True,
         help_text="A one-time password or a recovery code; needed by people who have a second factor.",
     )

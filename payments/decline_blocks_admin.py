@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from merchants import audit
 from merchants.confirmation import confirmed
+from merchants.reasons import ReasonField
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from payments import velocity
@@ -26,8 +27,7 @@ class LiftForm(forms.Form):
 
     required_css_class = "required"
 
-    reason = forms.CharField(
-        max_length=audit.LONGEST_REASON,
+    reason = ReasonField(
         widget=forms.TextInput(attrs={"class": "console-wide"}),
         help_text="How you know that nobody tests stolen cards, such as: the shop's own test run, confirmed by phone.",
     )

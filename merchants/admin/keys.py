@@ -13,9 +13,9 @@ from django.urls import path
 from django.utils import timezone
 
 from merchants import api_keys, audit
-from merchants.audited_admin import ReasonField, ReasonForm
 from merchants.confirmation import ask, is_confirmed
 from merchants.models import ApiKey, Merchant, Mode, Scope
+from merchants.reasons import ReasonField, ReasonForm
 from merchants.refusals import TooManyKeys
 
 
@@ -32,7 +32,9 @@ class ApiKeyForm(forms.Form):
         error_messages={"invalid_choice": "No active merchant has this slug."},
     )
     mode = forms.ChoiceField(choices=Mode.choices, help_text="With a live key real money moves.")
-    name = forms.CharField(max_length=100, help_text="For people: which service has it.")
+    name = forms.CharField(
+        max_length=100, validators=[api_keys.validate_name], help_text="For people: which service has it."
+    )
     scopes = forms.MultipleChoiceField(
         choices=Scope.choices,
         initial=list(Scope.values),

@@ -15,9 +15,10 @@ from django.urls import path
 from django.utils import timezone
 
 from merchants import audit, sessions
-from merchants.audited_admin import AuditedAdmin, ReasonField, ReasonForm
+from merchants.audited_admin import AuditedAdmin, write
 from merchants.confirmation import ask, confirmed, is_confirmed
 from merchants.models import LoginSession, User
+from merchants.reasons import ReasonField, ReasonForm, reason_in
 
 #: What only superusers grant: with it one may do more than with anything else on the page.
 POWERS: Final = ("is_staff", "is_superuser", "groups", "user_permissions")
@@ -54,9 +55,13 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Only superusers grant powers."""
-        fixed = ("last_login", "date_joined")
-        return fixed if request.user.is_superuser else (*fixed, *POWERS)
+        """Only superusers grant powers, and none takes away their own: somebody must be left who can."""
+        fixed: tuple[str, ...] = ("last_login", "date_joined")
+        if obj is not None:
+            fixed += ("username",)  # the record and the four eyes know people by it
+        if obj is not None and obj.pk == request.user.pk:
+            fixed += ("is_active",)
+        return fixed if request.user.is_superuser and "is_active" not in fixed else (*fixed, *POWERS)
 
     # --- changes
 
@@ -68,16 +73,15 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's
         """Set somebody's password. What began with the old one ends by itself."""
-        if request.method == "POST" and not is_confirmed(request):
+        if not is_confirmed(request):
             return ask(request)
         with transaction.atomic():
-            before = User.objects.filter(pk=unquote(id)).values_list("password", flat=True).first()
+            before = self.get_object(request, unquote(id))
             response: HttpResponse = super().user_change_password(request, id, form_url)
-            person = User.objects.filter(pk=unquote(id)).first()
-            if person is not None and person.password != before:
+            person = self.get_object(request, unquote(id))
+            if person is not None and before is not None and person.password != before.password:
                 sessions.end_all(user=person, why=LoginSession.End.CHANGED, now=timezone.now())
-                reason = request.POST.get("reason", "")
-                self.write_down(request, person, "password_set", reason=reason, before=None, after=None)
+                write(request, person, "password_set", reason=reason_in(request))
         return response
 
     # --- ending sessions
@@ -85,7 +89,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     def get_urls(self) -> list[Any]:
         """With the page that ends sessions."""
         page = self.admin_site.admin_view(confirmed(self.end_sessions))
-        return [path("<id>/end-sessions/", page, name="merchants_user_end_sessions"), *super().get_urls()]
+        return [path("<int:id>/end-sessions/", page, name="merchants_user_end_sessions"), *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -98,7 +102,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
-    def end_sessions(self, request: HttpRequest, id: str) -> HttpResponse:  # noqa: A002  # as Django names it
+    def end_sessions(self, request: HttpRequest, id: int) -> HttpResponse:  # noqa: A002  # as Django names it
         """GET asks why; POST logs the person out of the API, everywhere."""
         person = get_object_or_404(User, pk=id)
         if not self.has_change_permission(request, person):

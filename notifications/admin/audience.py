@@ -9,9 +9,7 @@ from django.core.validators import EmailValidator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from merchants.confirmation import ConfirmedEdits
-from merchants.reasons import ReasonField
-from merchants.recorded import Recorded
+from merchants.audited_admin import AuditedAdmin
 from notifications import contacts
 from notifications.masking import mask
 from notifications.models import Audience, Channel, Contact, Preference
@@ -28,7 +26,6 @@ class ContactForm(forms.ModelForm[Contact]):
     """How a payer is reached."""
 
     language = forms.ChoiceField(choices=[("", "The merchant's"), *settings.LANGUAGES], required=False)
-    reason = ReasonField()
 
     class Meta:
         """All that there is of one."""
@@ -45,10 +42,9 @@ class ContactForm(forms.ModelForm[Contact]):
 
 
 @admin.register(Contact)
-class ContactAdmin(ConfirmedEdits, Recorded):
+class ContactAdmin(AuditedAdmin, admin.ModelAdmin[Contact]):
     """The addresses behind the merchants' own user ids."""
 
-    kind = "contact"
     form = ContactForm
     list_display = ("user_id", "masked_email", "masked_phone", "language", "merchant", "mode", "updated_at")
     list_filter = ("mode", "language")
@@ -98,7 +94,6 @@ class PreferenceForm(forms.ModelForm[Preference]):
         widget=forms.Textarea(attrs={"rows": 4, "cols": 60}),
         help_text=f"One in each line, {MOST_ADDRESSES} at most; for the merchant's own people only.",
     )
-    reason = ReasonField()
 
     class Meta:
         """All that there is of one."""
@@ -141,10 +136,9 @@ def is_address(channel: str | None, text: str) -> bool:
 
 
 @admin.register(Preference)
-class PreferenceAdmin(ConfirmedEdits, Recorded):
+class PreferenceAdmin(AuditedAdmin, admin.ModelAdmin[Preference]):
     """What merchants have decided. Where there is nothing, payers get mail and SMS of successes, if they can be."""
 
-    kind = "preference"
     form = PreferenceForm
     list_display = ("merchant", "channel", "audience", "wanted", "count")
     list_filter = ("channel", "audience")

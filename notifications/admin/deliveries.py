@@ -184,7 +184,6 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
                 refused[type(refusal)] += 1
                 continue
             begun += 1
-            self.log_change(request, delivery, "Redelivered.")
         if begun:
             messages.success(request, f"Begun anew: {begun}. They go out within seconds.")
         for refusal_class, count in refused.items():

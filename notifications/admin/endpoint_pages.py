@@ -70,7 +70,6 @@ def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
         except (EndpointExists, TooManyEndpoints) as refusal:
             form.add_error(None, refusal.detail)
         else:
-            model_admin.log_addition(request, endpoint, "Created.")
             return show_secret(request, endpoint, model_admin, secret=secret, title="Webhook endpoint created")
     context = {"title": "Add webhook endpoint", "form": form}
     return show(request, model_admin, "form.html", {**context, "button": "Create endpoint"})
@@ -82,7 +81,6 @@ def rotate(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) ->
     if request.method != "POST" or (reason := reason_in(request)) is None:
         return show(request, model_admin, "rotate.html", {"title": "Rotate the secret?", "endpoint": endpoint})
     rotated, secret = endpoints.rotate(endpoint=endpoint, now=timezone.now(), who=by(request), reason=reason)
-    model_admin.log_change(request, rotated, "Rotated the secret.")
     return show_secret(request, rotated, model_admin, secret=secret, title="Secret rotated")
 
 
@@ -94,7 +92,6 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -
         context = {"title": "Disable this endpoint?", "endpoint": endpoint, "waiting": waiting}
         return show(request, model_admin, "disable.html", context)
     endpoints.change(endpoint=endpoint, enabled=False, by="support", now=timezone.now(), who=by(request), reason=reason)
-    model_admin.log_change(request, endpoint, "Disabled.")
     messages.success(request, "Disabled: nothing more is sent to it.")
     return back_to(endpoint)
 
@@ -106,7 +103,6 @@ def enable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) ->
         return back_to(endpoint)
     missed_since = endpoint.failing_since or endpoint.disabled_at or timezone.now()
     endpoints.change(endpoint=endpoint, enabled=True, now=timezone.now(), who=by(request), reason=reason)
-    model_admin.log_change(request, endpoint, "Enabled.")
     words = f"Enabled. What it missed since {missed_since:%Y-%m-%d %H:%M} UTC can be redelivered: `Redeliver since…`."
     messages.success(request, words)
     return back_to(endpoint)
@@ -122,7 +118,6 @@ def test(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> H
     except EndpointDisabled as refusal:
         messages.warning(request, refusal.detail)
         return back_to(endpoint)
-    model_admin.log_change(request, endpoint, "Sent a test event.")
     messages.success(request, "A test event is on its way. Load this page again to see what came of it.")
     return redirect("admin:notifications_delivery_change", delivery.pk)
 
@@ -141,7 +136,6 @@ def redeliver(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any)
             messages.warning(request, refusal.detail)
             return back_to(endpoint)
         since = f"{form.cleaned_data['since']:%Y-%m-%d %H:%M} UTC"
-        model_admin.log_change(request, endpoint, f"Redelivered {count} since {since}.")
         messages.success(request, f"Begun anew: {count} deliveries since {since}. They go out in their order.")
         return back_to(endpoint)
     context = {"title": "Redeliver since…", "endpoint": endpoint, "form": form, "button": "Redeliver"}

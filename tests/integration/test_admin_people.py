@@ -97,21 +97,24 @@ def test_nothing_is_changed_without_a_reason(root, person, reason):
     assert not AuditEntry.objects.exists()
 
 
-def test_nothing_is_changed_by_who_has_not_lately_shown_who_they_are(person, monkeypatch, merchant):
-    monkeypatch.setattr(confirmation, "reverse", lambda _name: "/admin/confirm/")
-    root = desk(person({}, name="root", is_staff=True, is_superuser=True), lately=False)
+def test_nothing_is_changed_by_who_has_not_lately_shown_who_they_are(person, merchant):
+    user = person({}, name="root", is_staff=True, is_superuser=True)
+    root = desk(user, lately=False)
     ada = person({merchant: Role.ADMIN})
     key, _ = make_key(merchant)
-    answers = [
-        save(root, ada, email="x@example.com"),
-        save(root, merchant, name="x"),
-        root.post(reverse("admin:auth_user_password_change", args=[ada.pk]), {"reason": REASON}),
-        root.post(reverse("admin:merchants_user_end_sessions", args=[ada.pk]), {"reason": REASON}),
-        root.get(reverse("admin:merchants_apikey_add")),
-        root.post(reverse("admin:merchants_apikey_revoke", args=[key.pk]), {"reason": REASON}),
-    ]
-    for answer in answers:
-        assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/admin/confirm/")
+    pages = {
+        reverse("admin:merchants_user_add"): {"username": "eve", "usable_password": "false"},
+        reverse("admin:merchants_user_change", args=[ada.pk]): {"email": "x@example.com"},
+        reverse("admin:merchants_merchant_change", args=[merchant.pk]): {"name": "x"},
+        reverse("admin:auth_user_password_change", args=[ada.pk]): {"password1": PASSWORD, "password2": PASSWORD},
+        reverse("admin:merchants_user_end_sessions", args=[ada.pk]): {},
+        reverse("admin:merchants_apikey_add"): {},
+        reverse("admin:merchants_apikey_revoke", args=[key.pk]): {},
+    }
+    for url, given in pages.items():
+        typed = fields_of(desk(user), url) if url.endswith("/change/") else {}
+        for answer in (root.get(url), root.post(url, {**typed, **given, "reason": REASON})):
+            assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/admin/confirm/"), url
     assert not AuditEntry.objects.exclude(action="api_key.created").exists()
     assert not User.objects.filter(email="x@example.com").exists()
 
@@ -230,6 +233,28 @@ def test_who_is_created_by_staff_has_no_powers(clerk):
     eve = User.objects.get(username="eve")
     assert not eve.is_superuser
     assert not eve.is_staff
+
+
+def test_no_superuser_takes_away_their_own_powers(root, merchant):
+    me = User.objects.get(username="root")
+    saved(save(root, me, email="root@example.com", is_superuser=None, is_staff=None, is_active=None))
+    me.refresh_from_db()
+    assert (me.email, me.is_superuser, me.is_staff, me.is_active) == ("root@example.com", True, True, True)
+
+
+def test_nobody_gets_another_name_under_which_the_record_does_not_know_them(root, person):
+    ada = person({}, is_staff=True)
+    saved(save(root, ada, username="somebody", email="ada@example.com"))
+    ada.refresh_from_db()
+    assert (ada.username, ada.email) == ("ada", "ada@example.com")
+
+
+@pytest.mark.parametrize("key", ["abc", "0", "-1", "9" * 30])
+@pytest.mark.parametrize("page", ["change", "password", "end-sessions", "history"])
+def test_a_page_of_nobody_is_no_500(root, key, page):
+    url = f"{reverse('admin:merchants_user_changelist')}{key}/{page}/"
+    assert root.get(url).status_code in {302, 404}
+    assert root.post(url, {"reason": REASON}).status_code in {302, 404}
 
 
 def member(row, user, role, **fields):

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib import admin
@@ -28,7 +28,7 @@ from notifications.models import Contact, Delivery, Preference
 from payments import breaker
 from payments.gateways.base import Unavailable
 from payments.ids import uuid7
-from payments.models import Payment
+from payments.models import DeclineBlock, Payment
 from payments.operations import retry_now
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
@@ -249,6 +249,7 @@ def scene(accept, merchant, settings, root):
         "merchants_approval_withdraw": (lambda: by_root(asked(accept)), WHY, "approval.withdrawn"),
         "merchants_auditentry_export": (None, WHY, "audit.exported"),
         "payments_payment_export": (None, WHY, "payments.exported"),
+        "payments_declineblock_lift": (lambda: blocked(merchant), WHY, "velocity.lift"),
         "notifications_delivery_redeliver": (delivery, WHY, "delivery.redelivered"),
         f"{hook}_add": (None, new, "webhook_endpoint.created"),
         f"{hook}_rotate": (lambda: endpoint().pk, WHY, "webhook_endpoint.secret_rotated"),
@@ -263,6 +264,11 @@ def scene(accept, merchant, settings, root):
         "notifications_preference_change": (preference, wish, "preference.changed"),
         "notifications_preference_delete": (preference, {"post": "yes", **WHY}, "preference.deleted"),
     }
+
+
+def blocked(merchant):
+    about = {"merchant": merchant, "mode": "test", "user_id": str(uuid7()), "declines": 9}
+    return DeclineBlock.objects.create(**about, began_at=timezone.now(), ends_at=timezone.now() + timedelta(hours=1)).pk
 
 
 def by_root(approval):

@@ -16,21 +16,21 @@ from django.urls import reverse
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from console import decisions, four_eyes
+from merchants import approvals
 from merchants.audit import Who
 from merchants.confirmation import CONFIRMED_AT
 from merchants.models import Approval, AuditEntry, Membership, Role, User
-from messaging.models import DeadLetter, OutboxMessage, Resolution
-from messaging.selections import Selection
-from payments import approvals
-from payments.errors import (
+from merchants.refusals import (
     ApprovalDecided,
     ApprovalExpired,
     ApprovalForbidden,
     ApprovalNotYours,
     ApprovalOutgrown,
     ApprovalOwn,
-    NothingToResolve,
 )
+from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.selections import Selection
+from payments.errors import NothingToResolve
 from tests.dying import fail, letter
 
 pytestmark = pytest.mark.django_db(transaction=True)

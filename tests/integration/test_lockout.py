@@ -1,21 +1,23 @@
 """Who guesses passwords is locked out, for a while and from one place; nobody else is, and nobody learns who exists."""
 
-from base64 import b32encode
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 from axes.models import AccessAttempt
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django_otp.oath import totp
-from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from structlog.testing import capture_logs
 
-from merchants import lockout
-from merchants.models import AuditEntry, LoginSession, Role
+from merchants import lockout, second_factor
+from merchants.audit import SYSTEM
+from merchants.models import AuditEntry, LoginSession, Role, User
 from tests.logins import PASSWORD, ask, call, tokens
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -28,6 +30,12 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def ada(person, merchant):
     return person({merchant: Role.ADMIN})
+
+
+@pytest.fixture(autouse=True)
+def no_other_limit(settings):
+    """What any caller may send in a minute comes sooner, and is another test's."""
+    settings.LIMITS = {**settings.LIMITS, "logins": "1000/m", "strangers": "1000/m"}
 
 
 @pytest.fixture
@@ -71,6 +79,21 @@ def test_nobody_learns_from_a_lock_who_exists(anybody, ada):
 def test_nobody_locks_out_somebody_else_from_afar(anybody, ada):
     guess(anybody, 7, address=ELSEWHERE)
     assert ask(anybody, address=ELSEWHERE).status_code == 429
+    assert ask(anybody).status_code == 200
+
+
+def test_a_network_of_addresses_guesses_no_more_than_one(anybody, ada):
+    for number in range(5):
+        guess(anybody, 1, address=f"2001:db8::{number + 1}")
+    assert ask(anybody, address="2001:db8::ffff").status_code == 429
+    assert ask(anybody, address="2001:db8:0:1::1").status_code == 200
+
+
+def test_no_limit_of_one_stranger_keeps_somebody_else_out(anybody, ada, settings):
+    settings.LIMITS = {**settings.LIMITS, "logins": "20/m"}  # the default
+    statuses = guess(anybody, 150, address=ELSEWHERE)
+    assert statuses[-1] == 429
+    Client().post(reverse("admin:login"), {"username": "ada", "password": WRONG}, REMOTE_ADDR=ELSEWHERE)
     assert ask(anybody).status_code == 200
 
 
@@ -138,7 +161,7 @@ def test_a_lock_is_written_down_once_and_single_failures_never(anybody, ada):
     assert not AuditEntry.objects.exists()
     guess(anybody, 6)
     entry = AuditEntry.objects.get()
-    assert (entry.action, entry.subject, entry.via) == ("login.locked_out", "user:ada", "api")
+    assert (entry.action, entry.subject, entry.via) == ("login.locked_out", f"user:{ada.pk}", "api")
     assert entry.address == "127.0.0.1"
 
 
@@ -162,6 +185,7 @@ def test_a_login_to_the_console_is_written_down(person):
     assert knock(PASSWORD).status_code == 302
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.actor, entry.via) == ("login.succeeded", "user:ada", "console")
+    assert entry.subject == f"user:{User.objects.get().pk}"
 
 
 def test_pruning_forgets_failures_that_no_longer_count(anybody, ada, clock):
@@ -228,10 +252,34 @@ def test_a_one_time_password_is_never_taken_twice(anybody, device, clock):
     assert problem_of(ask(anybody, otp=code)) == (401, "otp_wrong")
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["app", "recovery"])
+def test_of_fifty_with_one_code_at_once_one_gets_in(ada, device, kind, settings):
+    settings.AXES_ENABLED = False  # or a lock makes most of them nobody
+    code = code_of(device) if kind == "app" else second_factor.renew_codes(user=ada, who=SYSTEM)[0]
+    barrier = threading.Barrier(50)
+
+    def one(_number):
+        try:
+            barrier.wait(30)
+            return ask(Client(raise_request_exception=False), otp=code).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(50) as pool:
+        statuses = list(pool.map(one, range(50)))
+    assert sorted(statuses) == [200] + [401] * 49
+    assert LoginSession.objects.count() == 1
+
+
+def test_a_code_that_the_console_took_is_not_taken_at_the_api(anybody, device, ada, clock):
+    code = code_of(device)
+    assert second_factor.verify(user=ada, code=code) is not None
+    assert problem_of(ask(anybody, otp=code)) == (401, "otp_wrong")
+
+
 def test_a_recovery_code_is_never_taken_twice(anybody, device, ada, clock):
-    codes = StaticDevice.objects.create(user=ada, name="paper", confirmed=True)
-    recovery = b32encode(b"12345").decode().lower()
-    codes.token_set.create(token=recovery)
+    recovery = second_factor.renew_codes(user=ada, who=SYSTEM)[0]
     assert ask(anybody, otp=recovery).status_code == 200
     clock.shift(timedelta(minutes=1))
     assert problem_of(ask(anybody, otp=recovery)) == (401, "otp_wrong")

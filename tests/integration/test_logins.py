@@ -47,7 +47,7 @@ def test_an_inactive_person_gets_no_token(anybody, person, merchant):
         ({"username": "ada", "password": "x", "merchant": "no slug!"}, "/merchant"),
         ({"username": "ada", "password": "x", "pin": "1"}, "/pin"),
         ({"username": "ada" * 51, "password": "x"}, "/username"),
-        ({"username": "ada", "password": "x", "otp": "1" * 17}, "/otp"),
+        ({"username": "ada", "password": "x", "otp": "1" * 33}, "/otp"),
     ],
 )
 def test_a_malformed_request_for_a_token_names_the_field(anybody, body, pointer):

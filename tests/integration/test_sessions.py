@@ -253,5 +253,5 @@ def test_no_unknown_field_is_overlooked(anybody, pair, path):
 
 def test_who_calls_costs_one_query(anybody, pair, merchant, django_assert_num_queries):
     call(anybody, pair["access"])
-    with django_assert_num_queries(2):  # who calls, and the payments
+    with django_assert_num_queries(3):  # who calls, how often, and the payments
         assert call(anybody, pair["access"]).status_code == 200

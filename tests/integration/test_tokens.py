@@ -5,10 +5,12 @@ import hmac
 import json
 import re
 from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import jwt
 import pytest
+import time_machine
 from django.conf import settings as django_settings
 from jwt.utils import base64url_encode
 from rest_framework_simplejwt import tokens as tokens_of_the_library
@@ -19,6 +21,7 @@ from tests.logins import call, claims_of, forge, log_out, refresh, tokens, unaut
 
 pytestmark = pytest.mark.django_db
 
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KIDS = ["none", "empty", "unknown", "a number", "not ours yet", "the key itself"]
 
 
@@ -100,6 +103,16 @@ def test_a_token_that_is_bound_to_no_session_is_refused(anybody, person, merchan
 
 def test_a_token_of_the_library_which_names_no_key_is_refused(anybody, person, merchant):
     unauthenticated(call(anybody, str(tokens_of_the_library.AccessToken.for_user(person({merchant: Role.ADMIN})))))
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(2, 200), (60, 401)])
+def test_a_token_of_a_server_whose_clock_is_a_little_ahead_is_not_refused(anybody, person, merchant, ahead, status):
+    person({merchant: Role.ADMIN})
+    with time_machine.travel(NOON + timedelta(seconds=ahead), tick=False):
+        pair = tokens(anybody)
+    with time_machine.travel(NOON, tick=False):
+        assert call(anybody, pair["access"]).status_code == status
+        assert refresh(anybody, pair["refresh"]).status_code == status
 
 
 # --- keys

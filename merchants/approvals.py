@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from merchants import audit
 from merchants.audit import Who
 from merchants.models import Approval
-from payments.errors import ApprovalDecided, ApprovalExpired, ApprovalForbidden, ApprovalNotYours, ApprovalOwn
+from merchants.refusals import ApprovalDecided, ApprovalExpired, ApprovalForbidden, ApprovalNotYours, ApprovalOwn
 
 log = structlog.get_logger(__name__)
 
