@@ -15,19 +15,17 @@ from django.utils import timezone
 
 from merchants import audit
 from merchants.confirmation import confirmed
+from merchants.reasons import ReasonField, ReasonForm
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from payments import velocity
 from payments.models import DeclineBlock
 
 
-class LiftForm(forms.Form):
+class LiftForm(ReasonForm):
     """Why a block ends before its time."""
 
-    required_css_class = "required"
-
-    reason = forms.CharField(
-        max_length=audit.LONGEST_REASON,
+    reason = ReasonField(
         widget=forms.TextInput(attrs={"class": "console-wide"}),
         help_text="How you know that nobody tests stolen cards, such as: the shop's own test run, confirmed by phone.",
     )
