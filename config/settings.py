@@ -72,9 +72,9 @@ MIDDLEWARE = [
     "messaging.correlation.RequestIdMiddleware",
     "config.request_log.PathLoggingMiddleware",
     "merchants.limit_headers.LimitHeaders",
+    "console.security.RefuseNulMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "console.security.RefuseNulMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
@@ -406,6 +406,7 @@ STORAGES = {
 }
 #: The console's own path; one that nobody guesses keeps the noise of the internet out of its logs.
 ADMIN_PATH = ENV.admin_path
+LOGIN_REDIRECT_URL = "admin:index"  # where one goes who wants to be led elsewhere
 #: Whether staff must show a one-time password to use the console, or what only staff may do at the API.
 ADMIN_SECOND_FACTOR = ENV.admin_second_factor
 #: For how long (seconds) staff who showed their password need not show it again for what moves money.

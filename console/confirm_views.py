@@ -6,12 +6,11 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from console.doorway import next_of, show
+from console.doorway import go_on, next_of, show
 from console.second_factor_forms import code_field, refusal
 from merchants import second_factor
 from merchants.confirmation import confirm
@@ -58,6 +57,6 @@ def confirm_page(request: HttpRequest) -> HttpResponse:
     form = ConfirmForm(request.POST or None, request=request, user=user)
     if request.method == "POST" and form.is_valid():
         confirm(request)
-        return redirect(next_of(request))
+        return go_on(request)
     let_in = not settings.ADMIN_SECOND_FACTOR or "code" in form.fields
     return show(request, "confirm.html", let_in=let_in, title="Is it you?", form=form, next=next_of(request))

@@ -11,7 +11,7 @@ from merchants.throttling import name_in
 from payments.problems import Kind
 
 #: Pages of the console that take a password or a code.
-DOORS: Final = frozenset({"admin:login", "admin:confirm"})
+DOORS: Final = frozenset({"admin:login", "admin:confirm", "admin:password_change"})
 
 
 class LoginLimit:

@@ -22,6 +22,7 @@ SUPPORT: Final = frozenset(
 OPERATOR: Final = frozenset(
     {
         "notifications.manage_webhookendpoint",
+        "payments.pause_gateway",
         "payments.lift_declineblock",
         "merchants.decide_approval",
     }

@@ -14,7 +14,7 @@ from django.utils.http import urlencode
 from django.views.decorators.debug import sensitive_post_parameters
 from django_otp.models import Device
 
-from console.doorway import for_staff, next_of, show
+from console.doorway import for_staff, go_on, next_of, show
 from console.guard import HAD_DEVICE, lacks_code
 from console.second_factor_forms import CodeForm, ResetForm, SetUpForm, picture_of, refusal, secret_of
 from merchants import audit, second_factor
@@ -32,11 +32,11 @@ def code_page(request: HttpRequest) -> HttpResponse:
     """Asks staff with a device for a code, before anything else."""
     user: Any = request.user
     if not lacks_code(request, has_device=second_factor.device_of(user) is not None):
-        return redirect(next_of(request))
+        return go_on(request)
     form = CodeForm(request.POST or None, user=user)
     if request.method == "POST" and form.is_valid():
         let_in(request, form.cleaned_data["code"])
-        return redirect(next_of(request))
+        return go_on(request)
     return show(request, "code.html", let_in=False, title="Your code", form=form, next=next_of(request))
 
 

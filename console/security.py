@@ -41,13 +41,17 @@ class HeadersMiddleware:
 
 
 class RefuseNulMiddleware:
-    """No address may hold a NUL. Below `/api` each parameter and each body has its own, more exact answer."""
+    """No address may hold a NUL; a cookie that does is none of ours. Stands before all that reads cookies.
+
+    Below `/api` each parameter and each body has its own, more exact answer.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """400, or on."""
+        request.COOKIES = {name: value for name, value in request.COOKIES.items() if "\0" not in value}
         given = request.path_info + request.META.get("QUERY_STRING", "")
         if ("\0" in given or "%00" in given) and not request.path_info.startswith("/api/"):
             return refuse_nul(request)

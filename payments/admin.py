@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -20,10 +19,10 @@ from merchants.reasons import ActionWithReason, reason_in
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter
-from payments import breaker
 from payments.decline_blocks_admin import DeclineBlockAdmin
 from payments.declines import ERRORS, support_for
-from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
+from payments.gateways_admin import GatewayCircuitAdmin
+from payments.models import Attempt, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
 from payments.operations import retry_now
 
@@ -243,18 +242,6 @@ class PaymentAdmin(LookOnly, Exported):
         brought = [retry_now(payment_id=payment.pk, who=who, reason=reason) for payment in queryset]
         count = sum(brought)
         self.message_user(request, f"Taken up now: {count}. Did not wait for anything: {len(brought) - count}.")
-
-
-@admin.register(GatewayCircuit)
-class GatewayCircuitAdmin(LookOnly, admin.ModelAdmin[GatewayCircuit]):
-    """Whether each gateway may be called. Pause and resume with `manage.py gateway`."""
-
-    list_display = ("gateway", "state", "pause_reason", "paused_by", "paused_at", "open_until", "openings", "closed_at")
-
-    @admin.display(description="state")
-    def state(self, circuit: GatewayCircuit) -> str:
-        """In words."""
-        return breaker.state_of(circuit, now=timezone.now())
 
 
 @admin.register(GatewayEvent)

@@ -15,17 +15,15 @@ from django.utils import timezone
 
 from merchants import audit
 from merchants.confirmation import confirmed
-from merchants.reasons import ReasonField
+from merchants.reasons import ReasonField, ReasonForm
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from payments import velocity
 from payments.models import DeclineBlock
 
 
-class LiftForm(forms.Form):
+class LiftForm(ReasonForm):
     """Why a block ends before its time."""
-
-    required_css_class = "required"
 
     reason = ReasonField(
         widget=forms.TextInput(attrs={"class": "console-wide"}),

@@ -306,6 +306,8 @@ class GatewayCircuit(models.Model):
     paused_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
+        verbose_name = "gateway"
+        permissions: ClassVar = [("pause_gateway", "Can pause and resume gateways")]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(paused_at__isnull=True) | ~Q(pause_reason=""), name="circuit_pause_has_a_reason"

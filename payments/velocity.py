@@ -139,7 +139,7 @@ def lift(*, block_id: int, reason: str, who: audit.Who, now: datetime) -> bool:
     found.save(update_fields=["lifted_at", "lifted_by", "lift_reason"])
     audit.record(
         who,
-        "velocity.lift",
+        "decline_block.lifted",
         subject=f"decline_block:{found.pk}",
         merchant=found.merchant,
         reason=reason,

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
@@ -29,6 +30,16 @@ class Role(models.TextChoices):
 
 class User(AbstractUser):
     """A person: a merchant's member, or platform staff when `is_staff` is set."""
+
+    def clean(self) -> None:
+        """The record, and what waits for a second person, know people by their names: a new name, a new person.
+
+        Raises ValidationError.
+        """
+        super().clean()
+        before = User.objects.filter(pk=self.pk).values_list("username", flat=True).first()
+        if before not in {None, self.username}:
+            raise ValidationError({"username": "A name stays. Deactivate this person, and add one with the new name."})
 
 
 class Merchant(models.Model):

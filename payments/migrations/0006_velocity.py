@@ -15,6 +15,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(
+            name='gatewaycircuit',
+            options={'permissions': [('pause_gateway', 'Can pause and resume gateways')], 'verbose_name': 'gateway'},
+        ),
         migrations.CreateModel(
             name='DeclineBlock',
             fields=[

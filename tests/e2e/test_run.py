@@ -91,7 +91,7 @@ def test_demo_json_says_all_and_only_to_its_owner(run):
     demo = run.reload()
     assert set(demo) == {
         *("url", "api_key", "admin_user", "admin_password", "sandbox_url", "database_url", "rabbitmq_url"),
-        *("encryption_key", "processes"),
+        *("console_url", "encryption_key", "processes"),
     }
     assert stat.S_IMODE((run.data / "demo.json").stat().st_mode) == 0o600
     assert all(alive(pid) for pid in demo["processes"].values())

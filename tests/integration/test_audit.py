@@ -28,7 +28,7 @@ from notifications.models import Contact, Delivery, Preference
 from payments import breaker
 from payments.gateways.base import Unavailable
 from payments.ids import uuid7
-from payments.models import DeclineBlock, Payment
+from payments.models import DeclineBlock, GatewayCircuit, Payment
 from payments.operations import retry_now
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
@@ -194,6 +194,21 @@ def asked(accept):
     return decisions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=who)
 
 
+def gateway():
+    return GatewayCircuit.objects.get_or_create(gateway="sandbox")[0].pk
+
+
+def paused():
+    breaker.pause(gateway(), reason="r", who=ADA)
+    return "sandbox"
+
+
+def block(merchant):
+    now = timezone.now()
+    until = now + timedelta(hours=1)
+    return DeclineBlock.objects.create(merchant=merchant, mode="test", declines=9, began_at=now, ends_at=until).pk
+
+
 @pytest.fixture
 def scene(accept, merchant, settings, root):
     """Address -> what is posted to it, and what its entry is called."""
@@ -249,7 +264,9 @@ def scene(accept, merchant, settings, root):
         "merchants_approval_withdraw": (lambda: by_root(asked(accept)), WHY, "approval.withdrawn"),
         "merchants_auditentry_export": (None, WHY, "audit.exported"),
         "payments_payment_export": (None, WHY, "payments.exported"),
-        "payments_declineblock_lift": (lambda: blocked(merchant), WHY, "velocity.lift"),
+        "payments_gatewaycircuit_pause": (gateway, WHY, "gateway.paused"),
+        "payments_gatewaycircuit_resume": (paused, WHY, "gateway.resumed"),
+        "payments_declineblock_lift": (lambda: block(merchant), WHY, "decline_block.lifted"),
         "notifications_delivery_redeliver": (delivery, WHY, "delivery.redelivered"),
         f"{hook}_add": (None, new, "webhook_endpoint.created"),
         f"{hook}_rotate": (lambda: endpoint().pk, WHY, "webhook_endpoint.secret_rotated"),

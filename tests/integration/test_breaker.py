@@ -5,14 +5,18 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.db.models import F
 from django.db.models.functions import Now
 from django.db.utils import IntegrityError
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from merchants.audit import by_shell
+from merchants.models import User
 from messaging.models import DeadLetter, OutboxMessage
 from payments import breaker, release
 from payments.breaker import State, state_of
@@ -404,6 +408,51 @@ def test_the_command_wants_a_reason(arguments):
     with pytest.raises(CommandError, match="--reason takes"):
         run(*arguments)
     assert not GatewayCircuit.objects.exists()
+
+
+@pytest.fixture
+def console():
+    """Somebody who runs it, in a browser."""
+    user = User.objects.create_user("olga", is_staff=True)
+    user.groups.add(Group.objects.get(name="operator"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_console_shows_every_gateway_and_has_the_switch(console, accept):
+    listed = console.get(reverse("admin:payments_gatewaycircuit_changelist")).content.decode()
+    assert ">sandbox</a>" in listed
+    pages = {name: reverse(f"admin:payments_gatewaycircuit_{name}", args=["sandbox"]) for name in ("pause", "resume")}
+    page = reverse("admin:payments_gatewaycircuit_change", args=["sandbox"])
+    assert pages["pause"] in console.get(page).content.decode()
+    assert "Nothing has been done yet" in console.get(pages["pause"]).content.decode()
+    assert GatewayCircuit.objects.get().paused_at is None
+    console.post(pages["pause"], {"reason": "maintenance\ntonight"})
+    paused = GatewayCircuit.objects.get()
+    assert (paused.paused_by, paused.pause_reason) == ("olga", "maintenance tonight")
+    assert claim_payment(accept().pk) is None
+    assert "1 payment now" in console.get(pages["resume"]).content.decode()
+    console.post(pages["resume"], {"reason": "it is over"})
+    assert GatewayCircuit.objects.get().paused_at is None
+    assert "not paused any more" in console.post(pages["resume"], {"reason": "r"}, follow=True).content.decode()
+
+
+@pytest.mark.parametrize("reason", ["", "...", "x" * 201])
+def test_the_console_wants_a_reason(console, reason):
+    GatewayCircuit.objects.create(gateway="sandbox")
+    console.post(reverse("admin:payments_gatewaycircuit_pause", args=["sandbox"]), {"reason": reason})
+    assert GatewayCircuit.objects.get().paused_at is None
+
+
+def test_support_pauses_no_gateway(console):
+    GatewayCircuit.objects.create(gateway="sandbox")
+    User.objects.get().groups.set(Group.objects.filter(name="support"))
+    for name in ("pause", "resume"):
+        address = reverse(f"admin:payments_gatewaycircuit_{name}", args=["sandbox"])
+        assert console.post(address, {"reason": "r"}).status_code == 403
+        page = console.get(reverse("admin:payments_gatewaycircuit_change", args=["sandbox"])).content.decode()
+        assert address not in page
 
 
 def test_an_outage_kills_no_payment_that_waits_for_its_end(accept):

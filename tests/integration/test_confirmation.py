@@ -1,12 +1,19 @@
 """Re-authentication: a session left open on a desk moves no money and changes nobody's trust."""
 
+import re
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 from axes.models import AccessAttempt
+from django.contrib import admin
 from django.contrib.auth.signals import user_login_failed
 from django.test import Client
-from django.urls import reverse
+from django.urls import URLResolver, reverse
+from django.utils import timezone
 
 from merchants.confirmation import CONFIRMED_AT
+from merchants.models import AuditEntry, LoginSession, User
 from messaging import resolutions
 from messaging.models import Resolution
 from messaging.selections import Selection
@@ -98,6 +105,35 @@ def test_no_selection_of_contacts_is_deleted_by_a_stale_session(stale, contact):
     chosen = {"action": "delete_selected", "_selected_action": [contact.pk], "post": "yes"}
     assert asks(stale.post(reverse("admin:notifications_contact_changelist"), chosen))
     assert Contact.objects.exists()
+
+
+#: What may be posted by a session that nobody has confirmed: it lets nobody do anything, or asks itself.
+FREE = re.compile(r"login|logout|confirm|second_factor_code|.*_export")
+#: Django's own: they change nothing, and of lists only actions do, which ask themselves.
+LOOKS = re.compile(r"index|app_list|jsi18n|autocomplete|view_on_site|password_change_done|.*_(changelist|history)|None")
+
+
+def pages(patterns, before=""):
+    """All addresses of the console with their names, made up where they name a row."""
+    for found in patterns:
+        route = before + str(found.pattern)
+        if isinstance(found, URLResolver):
+            yield from pages(found.url_patterns, route)
+        else:
+            made_up = re.sub(r"<uuid:\w+>", "00000000-0000-0000-0000-000000000000", route)
+            yield str(found.name), "/admin/" + re.sub(r"<[^>]+>", "1", made_up)
+
+
+def test_no_page_that_changes_anything_takes_a_post_of_a_stale_session(stale):
+    """A new page is asked for by its address alone: whoever forgets to guard it fails here."""
+    posted = [(name, page) for name, page in pages(admin.site.get_urls()) if not LOOKS.fullmatch(name)]
+    assert len(posted) > 40
+    for name, page in posted:
+        if FREE.fullmatch(name):
+            continue
+        answer = stale.post(page, {"reason": "r"})
+        # Of what nobody may change, Django says so before anybody is asked.
+        assert asks(answer) or answer.status_code == 403, (name, answer.status_code)
 
 
 def test_looking_asks_nobody(stale, contact, endpoint, accept):
@@ -198,6 +234,53 @@ def test_nobody_is_led_elsewhere(stale, target, place):
     query = {"next": target} if place == "query" else {}
     answer = stale.post(CONFIRM, given, query_params=query)
     assert answer["Location"] == "/admin/"
+
+
+@pytest.mark.parametrize("target", ["abc", "home", "?", "#", "@evil.example"])
+def test_a_place_that_is_no_page_of_ours_breaks_nothing(stale, target):
+    """It is taken for a place here, and never for the name of a page."""
+    stale.raise_request_exception = False
+    for answer in (
+        stale.get("/admin/second-factor/code/", {"next": target}),
+        stale.post(CONFIRM, {"password": PASSWORD, "next": target}),
+    ):
+        assert (answer.status_code, answer["Location"]) == (302, target)
+
+
+def test_a_login_that_is_to_lead_elsewhere_leads_into_the_console():
+    person()
+    answer = Client().post("/admin/login/", {"username": "ada", "password": PASSWORD, "next": "//evil.example"})
+    assert answer["Location"] == "/admin/"
+
+
+# --- one's own password
+
+NEW = {"new_password1": "another of the tests", "new_password2": "another of the tests"}
+
+
+def test_nobody_guesses_the_password_of_a_session_left_open(stale):
+    assert asks(stale.post("/admin/password_change/", {"old_password": PASSWORD, **NEW}))
+    assert User.objects.get().check_password(PASSWORD)
+
+
+def test_nobody_guesses_without_end_right_after_a_login(settings):
+    settings.LIMITS = {**settings.LIMITS, "logins": "3/m"}
+    client = browser(person())
+    tried = [client.post("/admin/password_change/", {"old_password": "wrong", **NEW}).status_code for _ in range(3)]
+    assert tried == [200, 200, 429]
+
+
+def test_no_change_of_ones_own_password_goes_unrecorded(merchant):
+    ada = person()
+    soon = timezone.now() + timedelta(days=1)
+    LoginSession.objects.create(user=ada, merchant=merchant, mode="test", current=uuid4(), expires_at=soon)
+    client = browser(ada)
+    client.post("/admin/password_change/", {"old_password": "wrong", **NEW})
+    assert not AuditEntry.objects.filter(action="user.password_changed").exists()
+    assert client.post("/admin/password_change/", {"old_password": PASSWORD, **NEW}).status_code == 302
+    entry = AuditEntry.objects.get(action="user.password_changed")
+    assert (entry.actor, entry.subject, entry.before, entry.after) == ("user:ada", f"user:{ada.pk}", None, None)
+    assert LoginSession.objects.get().end == "changed"
 
 
 @pytest.mark.parametrize("at", [None, "now", 1e12, -1])

@@ -26,6 +26,7 @@ MAY = {
     "notifications.redeliver_delivery": "support operator admin",
     "notifications.change_contact": "support operator admin",
     "notifications.manage_webhookendpoint": "operator admin",
+    "payments.pause_gateway": "operator admin",
     "payments.lift_declineblock": "operator admin",
     "merchants.decide_approval": "operator admin",
     "merchants.change_merchant": "admin",

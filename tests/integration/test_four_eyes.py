@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, ProgrammingError, connection, connections, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
-from rest_framework_simplejwt.tokens import RefreshToken
 
 from console import decisions, four_eyes
 from merchants import approvals
@@ -32,6 +32,7 @@ from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.errors import NothingToResolve
 from tests.dying import fail, letter
+from tests.logins import access_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,6 +83,13 @@ def asked(dead):
 
 def nothing_was_done():
     return not Resolution.objects.exists() and not DeadLetter.objects.exclude(state="open").exists()
+
+
+def test_nobody_becomes_a_second_person_by_another_name():
+    ada = User.objects.create_user("ada", password="x")
+    ada.username = "ada2"
+    with pytest.raises(ValidationError, match="A name stays"):
+        ada.full_clean()
 
 
 # --- when
@@ -285,10 +293,9 @@ def api(merchant):
     def make(name, *permissions):
         user = User.objects.create_user(name, is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=permissions or STAFF))
-        Membership.objects.create(user=user, merchant=merchant, role=Role.VIEWER)
-        token = RefreshToken.for_user(user)
-        token["merchant"], token["mode"] = str(merchant.pk), "test"
-        return Client(headers={"authorization": f"Bearer {token.access_token}"}, raise_request_exception=False)
+        membership = Membership.objects.create(user=user, merchant=merchant, role=Role.VIEWER)
+        token = access_of(membership, second_factor=True)
+        return Client(headers={"authorization": f"Bearer {token}"}, raise_request_exception=False)
 
     return make
 
@@ -418,6 +425,6 @@ def test_what_waits_stands_first_and_a_longer_list_costs_no_more(asked, django_a
     waiting = replay(rate=1)
     approvals.withdraw(approval_id=replay(rate=2).pk, who=who("ada"), reason="r")
     bob = console("bob")
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):  # of them one looks for the device, and three are the session's
         listed = bob.get(reverse("admin:merchants_approval_changelist")).context["cl"].result_list
     assert listed[0].pk == waiting.pk

@@ -117,6 +117,14 @@ def test_a_nul_is_refused_with_a_clear_page_wherever_it_is(staff, address):
         assert "NUL character" in answer.content.decode()
 
 
+@pytest.mark.parametrize("address", ["/admin/", "/admin/login/", "/", "/health", "/api/v1/payments"])
+def test_a_cookie_that_no_table_can_hold_breaks_nothing(client, address):
+    """Cookies may be written in octal numbers."""
+    client.raise_request_exception = False
+    answer = client.get(address, headers={"cookie": r'sessionid="\000abcdefghijkl"'})
+    assert answer.status_code < 500
+
+
 @pytest.mark.parametrize("form", [{"action": "\0"}, {"_selected_action": ["1", "\0"]}, {"\0": "1"}, {"next": "\0"}])
 def test_a_nul_in_a_form_of_the_console_is_refused(staff, form):
     for address in ("/admin/payments/payment/", "/admin/merchants/user/add/", "/admin/confirm/", "/admin/login/"):

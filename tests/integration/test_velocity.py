@@ -139,7 +139,7 @@ def test_after_a_lift_earlier_declines_count_no_more(declined, merchant, post):
     declined(1)
     block.refresh_from_db()
     assert (block.lifted_at, block.lift_reason) == (None, "")
-    entry = AuditEntry.objects.get(action="velocity.lift")
+    entry = AuditEntry.objects.get(action="decline_block.lifted")
     assert (entry.actor, entry.reason, entry.subject) == ("shell:root", "a test run", f"decline_block:{block.pk}")
 
 
@@ -215,7 +215,7 @@ def test_staff_see_blocks_and_lift_them_with_a_reason(declined, desk):
     assert desk.post(lift, {"reason": "the shop tests"}).status_code == 302
     block.refresh_from_db()
     assert (block.lifted_by, block.lift_reason) == ("user:ada", "the shop tests")
-    entry = AuditEntry.objects.get(action="velocity.lift")
+    entry = AuditEntry.objects.get(action="decline_block.lifted")
     assert (entry.via, entry.merchant_id) == ("console", block.merchant_id)
     assert lift not in desk.get(change).text
     assert "over already" in desk.post(lift, {"reason": "again"}, follow=True).text
