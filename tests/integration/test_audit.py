@@ -283,11 +283,6 @@ def scene(accept, merchant, settings, root):
     }
 
 
-def blocked(merchant):
-    about = {"merchant": merchant, "mode": "test", "user_id": str(uuid7()), "declines": 9}
-    return DeclineBlock.objects.create(**about, began_at=timezone.now(), ends_at=timezone.now() + timedelta(hours=1)).pk
-
-
 def by_root(approval):
     """The same, as if root had asked for it: rows cannot be given to somebody else."""
     values = {"action": approval.action, "payload": approval.payload, "summary": "s", "reason": "r"}
