@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, connections, transaction
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import escape
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -554,7 +555,7 @@ def test_the_page_behind_every_problem_explains_the_mend(code):
     response = Client().get(f"/problems/{code}")
     assert response.status_code == 200
     assert response.context["kind"].mend
-    assert catalogue()[code].title in response.content.decode()
+    assert escape(catalogue()[code].title) in response.content.decode()
 
 
 def test_a_problem_that_does_not_exist_has_no_page():

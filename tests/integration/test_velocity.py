@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.contrib.auth.models import Permission
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -124,6 +124,19 @@ def test_a_block_that_is_in_force_is_not_made_longer_by_declines_under_way(decli
     ends_at = DeclineBlock.objects.get().ends_at
     process_payment(payment_id=waiting.pk)
     assert DeclineBlock.objects.get().ends_at == ends_at
+
+
+def test_declines_under_way_never_wait_for_each_other_at_the_block(declined, accept):
+    declined(2)
+    payment = accept("under way", user_id="mallory", payment_method="pm_declined")
+    declined(1)
+    with connection.get_new_connection(connection.get_connection_params()) as another:
+        another.execute("BEGIN; SELECT FROM payments_declineblock FOR UPDATE")
+        process_payment(payment_id=payment.pk)
+        another.execute("ROLLBACK")
+    another.close()
+    payment.refresh_from_db()
+    assert payment.error_code == "declined"
 
 
 def test_after_a_lift_earlier_declines_count_no_more(declined, merchant, post):
