@@ -44,6 +44,7 @@ BLOCK: Final = """
         SELECT FROM payments_payment
         WHERE error_code = 'declined' AND merchant_id = %(merchant)s AND mode = %(mode)s {payer}
             AND finished_at > (SELECT since FROM rule)
+        ORDER BY finished_at DESC  -- only the index has this order: without it all payments may be read for a few
         LIMIT (SELECT ceiling FROM rule)
     )
     INSERT INTO payments_declineblock AS block
