@@ -2,6 +2,9 @@
 
 The generic cell rate algorithm (ITU-T I.371, annex A) keeps of a bucket only the time at which it will be full again:
 each token taken puts it off by one interval, and a bucket that would be full later than an empty one has no token.
+
+One that is to be full much later than an empty one was written under other figures, or by a clock that has been set
+back since. It counts as empty but for one token, or it would keep its merchant waiting by what holds no more.
 """
 
 import math
@@ -22,9 +25,13 @@ TAKE: Final = """
     INSERT INTO merchants_bucket AS bucket (key, full_at)
     VALUES (%(key)s, clock_timestamp() + %(interval)s * interval '1 microsecond')
     ON CONFLICT (key) DO UPDATE
-    SET full_at = greatest(bucket.full_at, clock_timestamp()) + %(interval)s * interval '1 microsecond'
+    SET full_at = least(
+        greatest(bucket.full_at, clock_timestamp()) + %(interval)s * interval '1 microsecond',
+        clock_timestamp() + %(whole)s * interval '1 microsecond'
+    )
     WHERE greatest(bucket.full_at, clock_timestamp()) + %(interval)s * interval '1 microsecond'
-        <= clock_timestamp() + %(whole)s * interval '1 microsecond'
+            <= clock_timestamp() + %(whole)s * interval '1 microsecond'
+        OR bucket.full_at > clock_timestamp() + %(whole)s * interval '1 microsecond' + interval '1 second'
     RETURNING extract(epoch FROM full_at - clock_timestamp())
 """
 LOOK: Final = "SELECT extract(epoch FROM full_at - clock_timestamp()) FROM merchants_bucket WHERE key = %s"

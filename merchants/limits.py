@@ -111,7 +111,9 @@ def ask(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usa
         quota=found["limit"],
         window=rate[1],
         remaining=max(0, found["limit"] - found["count"]),
-        reset=found["time_left"] + 1,  # what it tells is the window's last second
+        reset=max(
+            1, found["time_left"] + 1
+        ),  # it tells the window's last second, which may have passed while we waited
         exceeded=found["should_limit"],
     )
 

@@ -26,6 +26,8 @@ class LocalBuckets:
         with self.lock:
             now = self.clock()
             full_at = max(self.full_at.get(key, now), now)
+            if full_at > now + burst * interval + 1:  # by other figures
+                full_at = now + (burst - 1) * interval
             granted = full_at + interval <= now + burst * interval + 1e-9
             if granted:
                 full_at += interval

@@ -13,6 +13,9 @@ TAKE: Final = """
     local now = clock[1] * 1000000 + clock[2]
     local interval, whole = tonumber(ARGV[1]), tonumber(ARGV[2])
     local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+    if full_at > now + whole + 1000000 then
+        full_at = now + whole - interval
+    end
     local granted = 0
     if full_at + interval <= now + whole then
         granted = 1
@@ -63,5 +66,5 @@ def give_back(key: str, *, interval: int) -> None:
 
 
 def ping() -> None:
-    """Raises redis.RedisError where it does not answer."""
-    connected(url()).ping()
+    """Raises redis.RedisError where it does not answer, or does not count: a replica, or one that is full."""
+    connected(url()).set("ping", 1, px=1000)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.db import Error
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
+from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -90,10 +91,10 @@ class RefusedException(exceptions.APIException):
 
 
 class Unavailable(exceptions.APIException):
-    """The database does not answer."""
+    """The database does not answer, or takes no writes."""
 
     status_code = 503
-    default_detail = "The service cannot reach its database."
+    default_detail = "The service cannot reach its database, or not write to it."
     wait = 1
 
 
@@ -188,5 +189,7 @@ def problem(
 
 
 def is_outage(error: Error) -> bool:
-    """Whether a database error says that the database is away, and not that we asked nonsense."""
+    """Whether a database error says that the database is away or takes no writes, and not that we asked nonsense."""
+    if isinstance(error.__cause__, ReadOnlySqlTransaction):  # a replica, or in the middle of a failover
+        return True
     return type(error).__name__ in {"OperationalError", "InterfaceError"}

@@ -28,17 +28,23 @@ RENEW_EVERY: Final = 1.0
 
 #: Declines count for an hour, and a block lasts an hour. They are looked at up to the ceiling and no further, by the
 #: index `payment_declined_payer` or `payment_declined`; those before the last lift do not count. A block that is in
-#: force stays as it is.
+#: force stays as it is, unlocked: the declines that were under way would wait for each other at its row.
 BLOCK: Final = """
     WITH rule AS (
         SELECT {ceiling} AS ceiling, greatest(%(now)s - interval '1 hour', (
             SELECT lifted_at FROM payments_declineblock
             WHERE merchant_id = %(merchant)s AND mode = %(mode)s AND user_id = %(user)s
         )) AS since
+        WHERE NOT EXISTS (
+            SELECT FROM payments_declineblock
+            WHERE merchant_id = %(merchant)s AND mode = %(mode)s AND user_id = %(user)s
+                AND lifted_at IS NULL AND ends_at > %(now)s
+        )
     ), declined AS (
         SELECT FROM payments_payment
         WHERE error_code = 'declined' AND merchant_id = %(merchant)s AND mode = %(mode)s {payer}
             AND finished_at > (SELECT since FROM rule)
+        ORDER BY finished_at DESC  -- only the index has this order: without it all payments may be read for a few
         LIMIT (SELECT ceiling FROM rule)
     )
     INSERT INTO payments_declineblock AS block

@@ -43,6 +43,9 @@ API_DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 SUBSCRIBERS = "tests/e2e/test_subscribers.py"
 FAN_OUT = "tests/integration/test_fan_out.py::"
 DELIVERIES = "tests/integration/test_deliveries.py::"
+BUCKETS = "tests/integration/test_buckets.py::"
+LIMITS = "tests/integration/test_limits.py::"
+VELOCITY = "tests/integration/test_velocity.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -346,6 +349,49 @@ GUARDS = [
         "(stored.payment_id IS NULL OR payment.status = ANY(%(final)s))",
         "true",
         "tests/integration/test_idempotency.py::test_a_key_whose_payment_is_not_final_is_never_forgotten",
+    ),
+    guard(
+        "a payment that the bucket has not admitted is not stored",
+        "payments/operations/accept.py",
+        "    if not admitted:\n",
+        "    if False:\n",
+        BUCKETS + "test_payments_beyond_the_bucket_are_refused_and_nothing_is_stored",
+    ),
+    guard(
+        "a repetition is answered before the bucket is asked for",
+        "payments/operations/accept.py",
+        "    if answer.replayed:\n        return answer\n",
+        "    if answer.replayed and admitted:\n        return answer\n",
+        BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
+    ),
+    guard(
+        "a repetition gives its token back",
+        "payments/views.py",
+        "if answer.replayed and ticket.granted:",
+        "if False:",
+        BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
+    ),
+    guard(
+        "requests are counted in one statement",
+        "merchants/counters.py",
+        "THEN counter.count ELSE 0 END + excluded.count",
+        "THEN (SELECT other.count FROM merchants_counter AS other WHERE other.key = excluded.key) ELSE 0 END\n"
+        "            + excluded.count",
+        LIMITS + "test_of_1000_requests_at_once_exactly_100_pass",
+    ),
+    guard(
+        "a declined payment counts against its payer",
+        "payments/operations/outcomes.py",
+        "    velocity.count_decline(payment, now=now)\n",
+        "",
+        VELOCITY + "test_a_payer_with_too_many_declines_gets_no_more_payments",
+    ),
+    guard(
+        "a blocked payer gets no payment accepted",
+        "payments/operations/accept.py",
+        "    velocity.require_unblocked(payment, now=payment.created_at)\n",
+        "",
+        VELOCITY + "test_a_payer_with_too_many_declines_gets_no_more_payments",
     ),
     guard(
         "decisions about dead letters are made one after the other",

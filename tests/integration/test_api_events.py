@@ -163,9 +163,9 @@ def test_a_longer_page_of_events_costs_no_more_queries(client, accept, django_as
         payment = accept(key=f"key-{number}")
     succeed(payment, detours=payments)
     client.get(URL)  # the key's first use is noted once a minute
-    with django_assert_num_queries(2):  # the key with its merchant, and the page
+    with django_assert_num_queries(3):  # the key with its merchant, the limit's counter, and the page
         assert len(results(client, URL)) == 2 * payments + 2
-    with django_assert_num_queries(3):  # and whether the caller has such a payment
+    with django_assert_num_queries(4):  # and whether the caller has such a payment
         assert len(results(client, url_of(payment))) == payments + 3
 
 

@@ -20,7 +20,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from console import decisions
-from merchants import audit, buckets
+from merchants import approvals, audit, buckets
 from merchants.models import AuditEntry, Bucket, Counter, LoginSession, Mode, Role, User
 from merchants.second_factor import digest
 from messaging import heartbeats, relay, resolutions, subscribers
@@ -31,7 +31,7 @@ from messaging.selections import Selection
 from notifications import messages
 from notifications.models import Delivery, Preference
 from notifications.outcomes import Delivered, Failed
-from payments import approvals, intake, velocity
+from payments import intake, velocity
 from payments.models import DeclineBlock, Payment
 from payments.operations import process_payment
 from payments.velocity import blocks_in_force

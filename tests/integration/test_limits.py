@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from console import health
 from console.doctor import limits as doctor_limits
-from merchants import api_keys, limits
+from merchants import api_keys, limits, redis_buckets
 from merchants.addresses import client_network
+from merchants.counters import PostgresCounters
 from merchants.fuse import LOG_EVERY, PAUSE, WITHOUT_COUNTER, Fuse, redis_fuse
 from merchants.local_buckets import MOST, LocalBuckets
 from merchants.models import Bucket, Counter, Membership, Mode, Role, User
@@ -96,6 +97,14 @@ def test_a_window_that_is_over_is_never_held_against_anybody(db, counter, low):
         assert not limits.count(request_from(), "reads", f"again-{counter}").exceeded
 
 
+def test_a_counter_that_was_waited_for_never_tells_of_a_time_that_has_passed(db, low, monkeypatch):
+    low(reads="1/m")
+    with time_machine.travel(1_900_000_000, tick=False) as clock:
+        count = PostgresCounters.add
+        monkeypatch.setattr(PostgresCounters, "add", lambda *given: (clock.shift(70), count(*given))[1])
+        assert limits.count(request_from(), "reads", "waited").reset == 1
+
+
 def test_what_has_expired_counts_from_anew_in_the_same_statement(db):
     backend = caches["counters"]
     assert backend.add("key", 1, 60)
@@ -149,7 +158,7 @@ def test_a_request_above_the_limit_is_a_429_that_says_when_to_come_again(client,
 
 
 def test_writes_use_up_no_reads_and_payments_no_writes(client, post, low):
-    low(reads="1/m", writes="1/m")
+    low(reads="1/d", writes="1/d")
     endpoint = {"url": "https://example.com/hook"}
     assert post({"amount": "1.00"}).status_code == 202
     assert client.post("/api/v1/webhook-endpoints", endpoint, "application/json").status_code == 201
@@ -160,7 +169,7 @@ def test_writes_use_up_no_reads_and_payments_no_writes(client, post, low):
 
 
 def test_one_caller_never_uses_up_the_limit_of_another(client, merchant, other_merchant, low):
-    low(reads="1/m")
+    low(reads="1/d")
     others = []
     for number, (owner, mode) in enumerate([(merchant, Mode.TEST), (merchant, Mode.LIVE), (other_merchant, Mode.TEST)]):
         key = f"sk_{mode.value}_{number}-of-the-others"
@@ -172,11 +181,11 @@ def test_one_caller_never_uses_up_the_limit_of_another(client, merchant, other_m
 
 
 def test_a_caller_without_the_scope_is_counted_as_well(merchant, low):
-    low(writes="1/m")
+    low(writes="1/d")
     api_keys.register_key("sk_test_reads-only", merchant=merchant, mode=Mode.TEST, name="reads", scopes=())
     client = Client(headers={"authorization": "Bearer sk_test_reads-only"})
     assert client.post("/api/v1/payments", {}, "application/json").status_code == 403
-    low(reads="1/m")
+    low(reads="1/d")
     assert client.get("/api/v1/payments").status_code == 403
     assert client.get("/api/v1/payments").status_code == 429
 
@@ -185,7 +194,7 @@ def test_a_caller_without_the_scope_is_counted_as_well(merchant, low):
 
 
 def test_credentials_are_not_tried_out_by_the_thousand(db, low):
-    low(strangers="2/m")
+    low(strangers="2/d")
     answers = [
         Client(headers={"authorization": f"Bearer sk_test_guess-{number}"}).get("/api/v1/payments")
         for number in range(4)
@@ -198,7 +207,7 @@ def test_credentials_are_not_tried_out_by_the_thousand(db, low):
 
 
 def test_a_good_credential_is_let_in_from_an_address_with_many_bad_ones(client, low):
-    low(strangers="1/m")
+    low(strangers="1/d")
     for _ in range(3):
         Client(headers={"authorization": "Bearer sk_test_guess"}).get("/api/v1/payments")
     assert client.get("/api/v1/payments").status_code == 200
@@ -218,11 +227,11 @@ def test_nobody_gets_a_limit_for_each_address_of_his_network(one, other, alike):
 
 
 def test_a_webhook_of_a_gateway_counts_by_address(db, low):
-    low(gateway_events="1/m")
+    low(gateway_events="1/d")
     client = Client()
     sent = [client.post("/api/v1/gateways/sandbox/webhooks", b"{}", "application/json") for _ in range(2)]
     assert sent[0].status_code != 429
-    assert sent[0]["RateLimit-Policy"].startswith('"gateway_events";q=1;w=60')
+    assert sent[0]["RateLimit-Policy"].startswith('"gateway_events";q=1;w=86400')
     assert sent[1].status_code == 429
 
 
@@ -252,21 +261,21 @@ def log_in(address, username="ada", password="wrong"):
 
 
 def test_passwords_are_not_tried_out_from_one_address(member, low):
-    low(logins="4/m")
+    low(logins="4/d")
     assert [log_in("192.0.2.1", f"user-{number}").status_code for number in range(5)] == [401, 401, 401, 401, 429]
 
 
 def test_one_name_is_not_tried_from_many_addresses(quick_passwords, member, low):
-    low(logins="1/m")
+    low(logins="1/d")
     names = ["ada", "ADA", "ａｄａ", "Ada", "aDa", "adA"]
     tried = [log_in(f"192.0.2.{number}", name) for number, name in enumerate(names)]
     assert [answer.status_code for answer in tried] == [401] * 5 + [429]
-    assert '"logins_by_name";q=5;w=60' in tried[-1]["RateLimit-Policy"]
+    assert '"logins_by_name";q=5;w=86400' in tried[-1]["RateLimit-Policy"]
     assert log_in("192.0.2.9", "somebody else").status_code == 401
 
 
 def test_the_console_takes_no_more_passwords_than_the_api(quick_passwords, member, low):
-    low(logins="2/m")
+    low(logins="2/d")
     client = Client(REMOTE_ADDR="192.0.2.1")
     form = {"username": "ada", "password": "wrong"}
     tried = [client.post("/admin/login/", form) for _ in range(3)]
@@ -287,7 +296,7 @@ def away(settings):
 
 
 def test_reads_and_writes_go_on_without_the_counter(client, post, away, low):
-    low(reads="1/m", writes="1/m", strangers="1/m")
+    low(reads="1/d", writes="1/d", strangers="1/d")
     assert [client.get("/api/v1/payments").status_code for _ in range(3)] == [200, 200, 200]
     assert "RateLimit" not in client.get("/api/v1/payments")
     assert [Client().get("/api/v1/payments").status_code for _ in range(3)] == [401, 401, 401]
@@ -295,7 +304,7 @@ def test_reads_and_writes_go_on_without_the_counter(client, post, away, low):
 
 
 def test_passwords_stay_limited_without_the_counter(member, away, low):
-    low(logins="2/m")
+    low(logins="2/d")
     assert [log_in("192.0.2.1").status_code for _ in range(3)] == [401, 401, 429]
 
 
@@ -311,6 +320,33 @@ def test_health_and_doctor_tell_that_nobody_counts(db, away):
     assert "does not answer" in finding.says
     assert "REDIS_URL" in finding.mend
     assert Client().get("/health").json()["parts"]["limits"]["status"] == "degraded"
+
+
+def test_health_tells_of_a_redis_that_answers_and_does_not_count(db, settings, redis):
+    """A replica; one that is full says the same."""
+    by_redis(settings, redis.url)
+    client = redis_buckets.connected(redis.url)
+    client.replicaof("127.0.0.1", 9)
+    try:
+        assert health.limits()["status"] == "degraded"
+        (finding,) = doctor_limits.counter()
+        assert "does not" in finding.says
+    finally:
+        client.replicaof("NO", "ONE")
+    assert health.limits()["status"] == "healthy"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_takes_no_writes_is_an_outage_and_no_defect(client, post):
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        answers = [post({"amount": "1.00"}, key="again"), client.get("/api/v1/payments")]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+    assert [(answer.status_code, answer.headers.get("Retry-After")) for answer in answers] == [(503, "1")] * 2
+    assert post({"amount": "1.00"}, key="again").status_code == 202
 
 
 def test_health_and_doctor_tell_who_counts(db, counter):

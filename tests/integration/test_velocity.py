@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.contrib.auth.models import Permission
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -21,7 +21,7 @@ from payments import intake, velocity
 from payments.errors import TooManyDeclines
 from payments.models import DeclineBlock, Payment
 from payments.operations import process_payment
-from payments.velocity import RENEW_EVERY, BlocksInForce, blocks_in_force
+from payments.velocity import BLOCK_MERCHANT, BLOCK_PAYER, RENEW_EVERY, BlocksInForce, blocks_in_force
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,6 +50,7 @@ def test_a_payer_with_too_many_declines_gets_no_more_payments(declined, accept, 
     declined(2)
     assert not DeclineBlock.objects.exists()
     declined(1)
+    assert DeclineBlock.objects.count() == 1
     block = DeclineBlock.objects.get()
     assert (block.user_id, block.declines, block.ends_at - block.began_at) == ("mallory", 3, timedelta(hours=1))
     refused = post({"amount": "1.00", "user_id": "mallory"}, key="next")
@@ -124,6 +125,46 @@ def test_a_block_that_is_in_force_is_not_made_longer_by_declines_under_way(decli
     ends_at = DeclineBlock.objects.get().ends_at
     process_payment(payment_id=waiting.pk)
     assert DeclineBlock.objects.get().ends_at == ends_at
+
+
+#: 20,000 payments of a merchant that were declined in the last hours, after the pattern of one.
+MANY = """
+    ALTER TABLE payments_payment DISABLE TRIGGER USER;
+    CREATE TEMPORARY TABLE pattern ON COMMIT DROP AS SELECT * FROM payments_payment;
+    INSERT INTO payments_payment SELECT (jsonb_populate_record(pattern, jsonb_build_object(
+        'id', gen_random_uuid(), 'user_id', number % 1000, 'finished_at', now() - number * interval '1 second'))).*
+    FROM pattern, generate_series(1, 20000) AS number;
+    ANALYZE payments_payment
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"), [(BLOCK_PAYER, "payment_declined_payer"), (BLOCK_MERCHANT, "payment_declined")]
+)
+def test_declines_are_never_looked_for_in_all_payments(declined, merchant, statement, index):
+    """The planner does not know how few the declines of an hour are."""
+    declined(1)
+    given = {"merchant": merchant.pk, "mode": "test", "user": "7", "ceiling": 1000, "now": timezone.now()}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(MANY)
+        cursor.execute("EXPLAIN " + statement, given)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        transaction.set_rollback(True)
+    assert f"using {index} on payments_payment" in plan
+    assert "Seq Scan on payments_payment" not in plan
+
+
+def test_declines_under_way_never_wait_for_each_other_at_the_block(declined, accept):
+    declined(2)
+    payment = accept("under way", user_id="mallory", payment_method="pm_declined")
+    declined(1)
+    with connection.get_new_connection(connection.get_connection_params()) as another:
+        another.execute("BEGIN; SELECT FROM payments_declineblock FOR UPDATE")
+        process_payment(payment_id=payment.pk)
+        another.execute("ROLLBACK")
+    another.close()
+    payment.refresh_from_db()
+    assert payment.error_code == "declined"
 
 
 def test_after_a_lift_earlier_declines_count_no_more(declined, merchant, post):
