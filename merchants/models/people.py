@@ -2,9 +2,11 @@
 
 import uuid
 from typing import ClassVar
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
@@ -29,6 +31,12 @@ class User(AbstractUser):
     """A person: a merchant's member, or platform staff when `is_staff` is set."""
 
 
+def validate_time_zone(name: str) -> None:
+    """Refuse what neither Python nor PostgreSQL would know."""
+    if name not in available_timezones():
+        raise ValidationError(f"{name[:64]} is no IANA time zone, such as UTC or Europe/Berlin.")
+
+
 class Merchant(models.Model):
     """A business that takes payments through us. Nobody sees another merchant's objects."""
 
@@ -46,6 +54,13 @@ class Merchant(models.Model):
         default="en",
         db_default="en",
         help_text="In which its payers are written to, where nothing else is known of them.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[validate_time_zone],
+        help_text="In which its days begin and end, for analytics: an IANA name such as Europe/Berlin.",
     )
     contact_email = models.EmailField(
         blank=True,
