@@ -1,0 +1,105 @@
+"""`manage.py compute_daily_metrics`: the numbers of each day, for dashboards and the API. For cron."""
+
+import sys
+from argparse import ArgumentParser
+from datetime import date
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DataError
+from django.utils import timezone
+from tqdm import tqdm
+
+from analytics import daily
+from analytics.daily import Busy, Stretch
+
+
+class Command(BaseCommand):
+    """Computes the days to which anything happened since the last run, or those that are named."""
+
+    help = "Compute the daily metrics: of the days touched since the last run, or of those that are named."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Which days."""
+        parser.add_argument("--date", metavar="YYYY-MM-DD", help="this day only")
+        parser.add_argument("--from", dest="first", metavar="YYYY-MM-DD", help="all days from this one on …")
+        parser.add_argument("--to", dest="last", metavar="YYYY-MM-DD", help="… to this one; default: today")
+        parser.add_argument("--rebuild", action="store_true", help="all days there are")
+        parser.add_argument("--dry-run", action="store_true", help="only tell how many rows would change")
+        parser.epilog = "Exit status: 0 done, or another run is under way; 1 failed; 2 the days make no sense."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Compute them, alone."""
+        named = named_days(options["date"], options["first"], options["last"], rebuild=options["rebuild"])
+        try:
+            with daily.alone():
+                self.run(named, rebuild=options["rebuild"], dry_run=options["dry_run"])
+        except Busy:
+            self.stdout.write("Another run is under way and does the same; nothing was done.")
+        except DataError as error:
+            if "time zone" not in str(error):
+                raise
+            refuse(f"A merchant's time zone is unknown to PostgreSQL ({str(error).splitlines()[0]}): mend it.")
+
+    def run(self, named: list[Stretch] | None, *, rebuild: bool, dry_run: bool) -> None:
+        """Compute days, stretch by stretch, each its own commit."""
+        started_at = timezone.now()
+        stretches = daily.all_days() if rebuild else daily.since_last_run() if named is None else named
+        rows = 0
+        with tqdm(
+            total=sum(length(stretch) for stretch in stretches), unit=" days", disable=not sys.stderr.isatty()
+        ) as bar:
+            for stretch in stretches:
+                rows += daily.compute_and_keep(stretch, dry_run=dry_run)
+                bar.update(length(stretch))
+        if not dry_run and named is None:
+            daily.remember(stretches, rows=rows, rebuild=rebuild, started_at=started_at)
+        self.stdout.write(tell(stretches, rows, dry_run=dry_run))
+
+
+def named_days(on: str | None, first: str | None, last: str | None, *, rebuild: bool) -> list[Stretch] | None:
+    """The days that the options name; None where they name none.
+
+    Raises:
+        CommandError: they make no sense; one line that says why, and exit status 2.
+    """
+    if sum([on is not None, first is not None or last is not None, rebuild]) > 1:
+        refuse("Name the days in one way only: --date, or --from and --to, or --rebuild.")
+    if on is None and first is None:
+        return refuse("--to needs --from.") if last is not None else None
+    begin = day_of(on or first, "--date" if on else "--from")
+    end = begin if on else day_of(last, "--to") if last is not None else daily.today_somewhere()
+    if begin > end:
+        refuse(f"--from {begin} lies after --to {end}: name the earlier day first.")
+    return daily.cut(begin, end)
+
+
+def day_of(text: str | None, option: str) -> date:
+    """A day that has begun somewhere."""
+    try:
+        day = date.fromisoformat(text or "")
+    except ValueError:
+        refuse(f"{option} {text!r} is no day: write it as 2026-03-31.")
+    if day > daily.today_somewhere():
+        refuse(f"{option} {day} lies in the future: nothing was paid on it yet.")
+    return day
+
+
+def length(stretch: Stretch) -> int:
+    """How many days it has."""
+    return (stretch.last - stretch.first).days + 1
+
+
+def tell(stretches: list[Stretch], rows: int, *, dry_run: bool) -> str:
+    """What was done."""
+    if not stretches:
+        return "Nothing happened since the last run: all days are as they were."
+    days = sum(length(stretch) for stretch in stretches)
+    first, last = min(stretch.first for stretch in stretches), max(stretch.last for stretch in stretches)
+    would = "would change" if dry_run else "changed"
+    return f"{days} day{'s' if days > 1 else ''} computed, {first} to {last}; {rows} rows {would}."
+
+
+def refuse(line: str) -> NoReturn:
+    """End with one line and exit status 2."""
+    raise CommandError(line, returncode=2)
