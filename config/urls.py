@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/v1/", include("payments.urls")),
     path("api/v1/", include("console.urls")),
     path("api/v1/", include("notifications.urls")),
+    path("api/v1/", include("analytics.urls")),
     re_path(r"^api/v1/token/?$", TokenView.as_view(), name="token"),
     re_path(r"^api/v1/token/refresh/?$", RefreshView.as_view(), name="token-refresh"),
     re_path(r"^api/v1/schema/?$", SpectacularAPIView.as_view(), name="schema"),
