@@ -247,6 +247,7 @@ def remember(stretches: list[Stretch], *, rows: int, rebuild: bool, started_at: 
         rows=rows,
         seen_up_to=started_at,
         started_at=started_at,
+        finished_at=timezone.now(),
     )
     log.info("daily_metrics_computed", first=str(run.first_day), last=str(run.last_day), rows=rows, rebuild=rebuild)
     return run
