@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the environment first: what follows needs its programs
-.PHONY: help install run test chaos soak check check-deploy fmt hooks lock schema up logs down clean
+.PHONY: help install run test chaos fuzz soak check check-deploy fmt hooks lock schema up logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: $(VENV)/dev.installed $(CATALOGUES) ## Run all tests against real PostgreS
 chaos: $(VENV)/dev.installed $(CATALOGUES) ## All crash tests, then each guard taken away once (CHAOS_ROUNDS=10 CHAOS_SEED=n)
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-10} exec $(BIN)/python -m deploy.local.testbed sh -c \
 		'$(BIN)/python -m pytest -n 2 --dist loadfile tests/chaos $(ARGS) && exec $(BIN)/python -m tests.chaos.guards'
+
+fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own documentation, many more than in `make test` (EXAMPLES=200)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(BIN)/python -m deploy.local.testbed \
+		$(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
 
 soak: $(VENV)/dev.installed $(CATALOGUES) ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

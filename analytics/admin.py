@@ -6,8 +6,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from analytics.export import COLUMNS
 from analytics.models import DailyMetric, MetricsRun
 from analytics.reads import ratio
+from merchants.exports import Exported
 from messaging.look_only import LookOnly
 from payments.money import to_major_units
 
@@ -43,8 +45,11 @@ class Grouped(admin.SimpleListFilter):
 
 
 @admin.register(DailyMetric)
-class DailyMetricAdmin(LookOnly, admin.ModelAdmin[DailyMetric]):
+class DailyMetricAdmin(LookOnly, Exported):
     """What the payments of each day came to."""
+
+    export = "metrics"
+    export_columns = COLUMNS
 
     list_display = (
         *("day", "whose", "mode", "currency", "gateway", "accepted", "succeeded", "failed", "rate", "money"),

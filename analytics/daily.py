@@ -26,6 +26,8 @@ STRETCH: Final = 31
 #: How far apart the commit of an event and its time may lie, with some room for clocks that differ. A payment's
 #: transactions last milliseconds; `idle_in_transaction_session_timeout` ends those that hang after 30 s.
 OVERLAP: Final = timedelta(minutes=10)
+#: How long the record of a run is kept.
+RUNS_KEPT_FOR: Final = timedelta(days=90)
 #: Where on earth a day begins first, and ends last, against UTC.
 EARLIEST: Final = timedelta(hours=14)
 LATEST: Final = timedelta(hours=12)
@@ -256,3 +258,10 @@ def remember(stretches: list[Stretch], *, rows: int, rebuild: bool, started_at: 
 def today_somewhere() -> date:
     """The latest day that has begun anywhere on earth."""
     return (timezone.now() + EARLIEST).date()
+
+
+def prune(*, before: datetime, batch: int) -> int:
+    """Forget one batch of runs from before a time, but never the latest: the next one begins where it ended."""
+    latest = MetricsRun.objects.order_by("-id").values("pk")[:1]
+    old = MetricsRun.objects.filter(finished_at__lt=before).exclude(pk__in=latest).order_by("id").values("pk")[:batch]
+    return MetricsRun.objects.filter(pk__in=old).delete()[0]

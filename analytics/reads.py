@@ -77,12 +77,17 @@ def counts(row: "DailyMetric | Totals") -> dict[str, Any]:
         "succeeded": row.succeeded,
         "failed": row.failed,
         "canceled": row.canceled,
-        "open": row.accepted - row.succeeded - row.failed - row.canceled,
+        "open": still_open(row),
         "refunds": row.refunds,
         "success_rate": ratio(row.succeeded, row.succeeded + row.failed),
         "failure_rate": ratio(row.failed, row.succeeded + row.failed),
         "attempts_per_payment": ratio(row.attempts, row.accepted),
     }
+
+
+def still_open(row: "DailyMetric | Totals") -> int:
+    """How many payments have not come to an end."""
+    return row.accepted - row.succeeded - row.failed - row.canceled
 
 
 def money(minor: int | None, currency: str) -> str | None:

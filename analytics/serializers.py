@@ -8,7 +8,8 @@ from rest_framework import serializers
 from analytics.daily import today_somewhere
 from analytics.reads import Question
 from merchants.principal import Principal
-from payments.fields import CurrencyField, KnownFieldsOnly
+from merchants.strict import KnownFieldsOnly
+from payments.fields import CurrencyField
 
 #: A year, and room to compare it with the days around it; more belongs into an export.
 MOST_DAYS: Final = 400

@@ -5,7 +5,7 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
 from importlib.util import find_spec
@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
-from environs import Env, EnvValidationError, validate
+from environs import EnvValidationError, validate
+
+from config.secret_files import EnvOrFiles
 
 #: Development secrets, good enough for a laptop and refused in production.
 DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-where-money-is-real"  # noqa: S105  # published on purpose
@@ -41,6 +43,11 @@ ADMIN_PATH_FAULT: Final = "must be one word of letters, digits, - and _, and non
 #: Sums in major units, by currency or for all others: `EUR=10000,JPY=1500000,*=10000`.
 SUMS: Final = re.compile(r"(?:(?:[A-Z]{3}|\*)=[0-9]{1,15}(?:\.[0-9]{1,4})?(?:,(?!\Z)|\Z))*\Z")
 SUMS_FAULT: Final = "must look like EUR=10000,JPY=1500000,*=10000; empty: never."
+
+#: What people write for yes.
+TRUE: Final = frozenset({"1", "t", "true", "y", "yes", "on"})
+#: A whole top-level domain, as Django writes it: `.com` lets every host of it in.
+TOP_LEVEL: Final = re.compile(r"\.[^.]+\.?\Z")
 
 #: What travels between these and us leaves no machine.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -124,7 +131,7 @@ def read_environment() -> Environment:
     Raises:
         ImproperlyConfigured: with one line for each variable that is missing or wrong.
     """
-    env = Env(eager=False)
+    env = EnvOrFiles()
     production = env.str("ENVIRONMENT", "production", validate=validate.OneOf(["production", "development"]))
     is_production = production != "development"
     # In production these have no default: without them the process does not start.
@@ -202,11 +209,14 @@ def read_environment() -> Environment:
         four_eyes_above=env.str("FOUR_EYES_ABOVE", "*=10000", validate=validate.Regexp(SUMS, error=SUMS_FAULT)),
     )
     faults = contradictions(values)  # what is missing altogether is said in its place, below
+    if is_production and env.str("DEBUG", "").lower() in TRUE:
+        faults["DEBUG"] = ["must not be set in production: there is no debug mode, and whoever wants one is mistaken."]
     try:
         env.seal()
     except EnvValidationError as error:
         malformed: Any = error.error_messages  # from an `Env`, always a mapping
         faults |= malformed
+    faults |= env.file_faults  # behind such a fault, others about the same variable say nothing
     if faults:
         raise ImproperlyConfigured(explain(faults))
     return values
@@ -283,15 +293,33 @@ def is_webhook_secret(text: str) -> bool:
 def secret_faults(values: Environment) -> dict[str, list[str]]:
     """Secrets that could be guessed, or that serve two purposes."""
     faults: dict[str, list[str]] = {}
-    keys = [("ENCRYPTION_KEYS", key) for key in values.encryption_keys or []]
-    for name, secret in (("SECRET_KEY", values.secret_key), ("JWT_SIGNING_KEY", values.jwt_signing_key), *keys):
-        if secret == DEVELOPMENT_SECRET:
+    secrets = list(secrets_of(values))
+    for name, secret in secrets:
+        if DEVELOPMENT_SECRET in secret:
             faults[name] = ["is the published development secret; make one of your own."]
-        elif len(secret or "") < SHORTEST_SECRET:
+        elif len(secret) < SHORTEST_SECRET:
             faults[name] = [f"has fewer than {SHORTEST_SECRET} characters; make one with `openssl rand -hex 32`."]
-    if values.jwt_signing_key and values.secret_key == values.jwt_signing_key:
-        faults.setdefault("JWT_SIGNING_KEY", ["must differ from SECRET_KEY, so that either can be rotated alone."])
+    for position, (name, secret) in enumerate(secrets):
+        earlier = [other for other, same in secrets[:position] if secret and secret == same]
+        if earlier and name not in faults:
+            faults[name] = [f"must differ from {twin_of(name, earlier)}, so that either can be rotated alone."]
     return faults
+
+
+def secrets_of(values: Environment) -> Iterator[tuple[str, str]]:
+    """All that signs, encrypts or opens a door -> what it is; what is missing altogether is said elsewhere."""
+    yield "SECRET_KEY", values.secret_key or ""
+    yield "JWT_SIGNING_KEY", values.jwt_signing_key or ""
+    yield from (("ENCRYPTION_KEYS", key) for key in values.encryption_keys or [])
+    yield from (("SECRET_KEY_FALLBACKS", key) for key in values.secret_key_fallbacks or [])
+    yield from (("JWT_SIGNING_KEY_FALLBACKS", key) for key in values.jwt_signing_key_fallbacks or [])
+    if values.metrics_token:
+        yield "METRICS_TOKEN", values.metrics_token
+
+
+def twin_of(name: str, earlier: list[str]) -> str:
+    """Where the same secret stands, in words."""
+    return "the others in it" if earlier[0] == name else earlier[0]
 
 
 def production_faults(values: Environment) -> dict[str, list[str]]:
@@ -299,8 +327,12 @@ def production_faults(values: Environment) -> dict[str, list[str]]:
     faults: dict[str, list[str]] = {}
     if values.webhook_private_targets:
         faults["WEBHOOK_PRIVATE_TARGETS"] = ["is for a developer's machine: merchants could reach into your network."]
-    if "*" in (values.allowed_hosts or []):
+    if any("*" in host or not host.strip(". ") for host in values.allowed_hosts or []):
         faults["ALLOWED_HOSTS"] = ["must name the hosts; '*' lets a forged Host header through."]
+    if wide := [host for host in values.allowed_hosts or [] if TOP_LEVEL.match(host)]:
+        faults["ALLOWED_HOSTS"] = [f"must name the hosts; {wide[0]} lets in every host below it."]
+    if any("*" in origin for origin in values.csrf_trusted_origins or []):
+        faults["CSRF_TRUSTED_ORIGINS"] = ["must name the origins; with '*' others could send forms to the console."]
     if not values.rabbitmq_url:
         faults["RABBITMQ_URL"] = ["is needed in production; the in-process broker is for development."]
     return faults

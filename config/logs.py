@@ -2,7 +2,8 @@
 
 import logging
 import re
-from typing import Any, Final
+import traceback
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -41,12 +42,49 @@ class WithoutTwins(logging.Filter):
 PRIVATE: Final = re.compile(r"""[^\s@<>(]{1,64}@[^\s@<>"')]{1,255}|\+[1-9][0-9]{6,14}|(?<=\?)[^\s<>"')]+""")
 
 
+#: Where PostgreSQL quotes whole rows, whatever is in them.
+ROWS: Final = re.compile(r"\nDETAIL:[^\n]*")
+
+
 def traceback_without_rows(exc_info: Any) -> list[dict[str, Any]]:
     """The exception as data, without addresses, and the DETAIL in which PostgreSQL quotes whole rows."""
     stacks = FRAMES(exc_info)
     for stack in stacks:
         stack["exc_value"] = PRIVATE.sub("…", stack["exc_value"].partition("\nDETAIL:")[0])
+        stack["exc_notes"] = [PRIVATE.sub("…", note) for note in stack["exc_notes"]]
     return stacks
+
+
+def in_one_line(value: Any) -> Any:
+    """Text in which whatever would begin a line, or command the terminal, is written as an escape."""
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(sign if sign.isprintable() else escaped(sign) for sign in value)
+    if isinstance(value, dict):
+        return {in_one_line(name): in_one_line(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [in_one_line(inner) for inner in value]
+    return value
+
+
+def escaped(sign: str) -> str:
+    r"""A sign as `\n` or `\x1b`."""
+    return sign.encode("unicode_escape").decode()
+
+
+def without_forged_lines(_logger: Any, _method: str, event: Any) -> Any:
+    """What strangers have written forges no line of the console's log. JSON escapes by itself."""
+    kept = {name: value for name, value in event.items() if name in {"exc_info", "stack"}}
+    told = in_one_line({name: value for name, value in event.items() if name not in kept})
+    return {**told, **kept}
+
+
+def indented_traceback(out: TextIO, exc_info: Any) -> None:
+    """A traceback for people, without what is private; its every line stands further in, so that what the exception
+    quotes is not taken for lines of ours.
+    """
+    written = "".join(traceback.format_exception(*exc_info))
+    lines = PRIVATE.sub("…", ROWS.sub("", written)).split("\n")
+    out.write("".join(f"\n    {in_one_line(line)}" for line in lines if line))
 
 
 def logging_config(*, level: str, style: str) -> dict[str, Any]:
@@ -54,7 +92,7 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
     renderers: list[Any] = (
         [structlog.processors.ExceptionRenderer(traceback_without_rows), structlog.processors.JSONRenderer()]
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [without_forged_lines, structlog.dev.ConsoleRenderer(exception_formatter=indented_traceback)]
     )
     # Lines of libraries that use the standard `logging` get the same fields as our own.
     foreign = [
@@ -82,6 +120,8 @@ def logging_config(*, level: str, style: str) -> dict[str, Any]:
         "loggers": {
             # pika narrates every connection attempt; the relay and the worker say what matters themselves.
             "pika": {"level": "CRITICAL"},
+            # Of logins it tells in five lines what the audit has in one.
+            "axes": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "django.request": {"filters": ["without_payers"]},

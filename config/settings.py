@@ -46,7 +46,7 @@ INSTALLED_APPS = [
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
-    "django.contrib.admin",
+    "console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -60,21 +60,29 @@ INSTALLED_APPS = [
     "drf_standardized_errors",
     "pgtrigger",
     "rest_framework",
-    "rest_framework_simplejwt.token_blacklist",
+    "axes",
 ]
 
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "console.security.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",  # before the logging: nobody reads of style sheets
     "messaging.correlation.RequestIdMiddleware",
     "config.request_log.PathLoggingMiddleware",
+    "merchants.limit_headers.LimitHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "console.security.RefuseNulMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "console.login_limit.LoginLimit",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "console.guard.GuardMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -97,6 +105,23 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+#: Five failures lock one name at one address for a quarter of an hour: nobody can lock out somebody else from afar.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # what is refused unread is not counted
+AXES_CLIENT_IP_CALLABLE = "merchants.addresses.client_address"
+AXES_USERNAME_CALLABLE = "merchants.lockout.stored_name"
+AXES_CLIENT_STR_CALLABLE = "merchants.lockout.in_logs"
+AXES_LOCKOUT_CALLABLE = "merchants.lockout.answer"
+AXES_DISABLE_ACCESS_LOG = True  # the audit has it
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+#: Its table of failures keeps what was posted, without these.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "otp", "otp_token", "otp_challenge", "csrfmiddlewaretoken"]
 
 # --- PostgreSQL -----------------------------------------------------------------------
 
@@ -271,6 +296,7 @@ CACHES: dict[str, dict[str, Any]] = {
     ),
 }
 RATELIMIT_USE_CACHE = "counters"
+RATELIMIT_FAIL_OPEN = True  # where Redis has thrown a counter out between two of its commands
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.W001"]  # it does not know our own backend, which is atomic
 #: How many proxies of our own stand before us, each of which adds to X-Forwarded-For whom it got the request from.
 TRUSTED_PROXIES = ENV.trusted_proxies
@@ -292,6 +318,9 @@ DECLINES_PER_MERCHANT = ENV.declines_per_merchant
 #: Replays of more than this need a second person: sums in major units by currency, `*` for all others.
 FOUR_EYES_ABOVE = dict(part.split("=") for part in ENV.four_eyes_above.split(",") if part)
 
+#: What a second person can be asked to agree to -> who carries it out.
+APPROVAL_ACTIONS = {"dead_letters.replay": "console.four_eyes.REPLAYS"}
+
 # --- API ------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
@@ -300,6 +329,7 @@ REST_FRAMEWORK = {
         "merchants.authentication.MerchantJWTAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["merchants.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["merchants.throttling.LimitThrottle"],
     "DEFAULT_PARSER_CLASSES": ["payments.parsers.ExactJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -311,6 +341,10 @@ DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "payments.problems.ProblemHandler",
     "EXCEPTION_FORMATTER_CLASS": "payments.problems.ProblemFormatter",
 }
+#: Tokens are signed with the first and taken of all: put a new one in front to rotate.
+JWT_SIGNING_KEYS = [ENV.jwt_signing_key, *ENV.jwt_signing_key_fallbacks]
+#: However often it is refreshed, a person's login at the API ends after this.
+LOGIN_SESSION_LIFETIME = timedelta(days=30)
 SIMPLE_JWT = {
     "SIGNING_KEY": ENV.jwt_signing_key,
     "ALGORITHM": "HS256",
@@ -318,10 +352,7 @@ SIMPLE_JWT = {
     "AUDIENCE": "payments-api",
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
-    "ROTATE_REFRESH_TOKENS": True,
-    "BLACKLIST_AFTER_ROTATION": True,
-    "TOKEN_OBTAIN_SERIALIZER": "merchants.tokens.MerchantTokenSerializer",
-    "TOKEN_REFRESH_SERIALIZER": "merchants.tokens.MemberRefreshSerializer",
+    "AUTH_TOKEN_CLASSES": ("merchants.signing.AccessToken",),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Payments",
@@ -336,6 +367,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
+        "config.openapi.with_limits",
     ],
     "ENUM_NAME_OVERRIDES": {
         "PaymentStatus": "payments.states.Status",
@@ -379,8 +411,24 @@ SESSION_COOKIE_AGE = ENV.admin_idle
 SESSION_SAVE_EVERY_REQUEST = True  # so that its age counts from the last request
 #: What a scraper of /metrics must show as a bearer token. Without one, production shows metrics to nobody.
 METRICS_TOKEN = ENV.metrics_token
+#: What authenticator apps show beside a code.
+OTP_TOTP_ISSUER = "Payments"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+#: For pages; answers that are none get a stricter one (`console.security`), and Swagger's a wider one (`config.urls`).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "object-src": ["'none'"],
+    }
+}
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"  # a link in a mail to a page of the console must work
 if ENV.production:
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)/?$"]  # probes speak plain http to the pod
@@ -389,6 +437,9 @@ if ENV.production:
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+    # Browsers take cookies of these names over TLS only, and from no neighbouring host: none can be planted.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
 if ENV.behind_tls_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 

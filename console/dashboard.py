@@ -21,7 +21,7 @@ from analytics.models import DailyMetric, MetricsRun
 from analytics.reads import Question, by_day, ratio, rows_for
 from console import charts
 from console.charts import Drawing, Series
-from merchants.models import Mode
+from merchants.models import Approval, Mode
 from messaging.models import DeadLetter
 from payments.money import to_major_units
 
@@ -101,6 +101,8 @@ def cards(request: HttpRequest, shown: Period) -> list[Card]:
         found.append(unknown_payments())
     if request.user.has_perm("messaging.view_deadletter"):
         found.append(open_letters())
+    if request.user.has_perm("merchants.view_approval"):
+        found.append(pending_approvals())
     if request.user.has_perm("messaging.view_outboxmessage"):
         found.append(oldest_in_outbox())
     return found
@@ -138,6 +140,13 @@ def open_letters() -> Card:
     count = DeadLetter.objects.filter(state=DeadLetter.State.OPEN).count()
     href = listing("messaging_deadletter")
     return Card("Open dead letters", f"{count}", href, "wait for a decision", "bad" if count else "")
+
+
+def pending_approvals() -> Card:
+    """What waits for a second person."""
+    count = Approval.objects.filter(state=Approval.State.PENDING, expires_at__gt=timezone.now()).count()
+    href = listing("merchants_approval")
+    return Card("Approvals", f"{count}", href, "wait for a second person", "warn" if count else "")
 
 
 def oldest_in_outbox() -> Card:

@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from console import decisions
 from console.decisions import decide_once
 from console.filters import DeadLetterFilter
 from console.pages import NewestLettersFirst
 from console.reads import represent_letter, represent_preview, represent_resolution, represent_whole_letter
 from console.serializers import (
+    ApprovalSerializer,
     DeadLetterSerializer,
     DecisionSerializer,
     PreviewSerializer,
@@ -25,8 +27,9 @@ from console.serializers import (
     SelectionSerializer,
     WholeDeadLetterSerializer,
 )
-from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE, Principal, caller_of
-from messaging import previews, resolutions
+from merchants.audit import by
+from merchants.principal import DEAD_LETTERS_READ, DEAD_LETTERS_WRITE, caller_of
+from messaging import previews
 from messaging.models import DeadLetter, Resolution
 from payments.idempotency import choose_key
 from payments.serializers import problems
@@ -111,20 +114,23 @@ class DecisionView(GenericAPIView[Any]):
         key = choose_key(request.headers.get("Idempotency-Key"), None)
         serializer = DecisionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        caller = caller_of(request)
         answer = decide_once(
             serializer.to_selection(),
             self.action,
-            merchant=caller.merchant,
+            merchant=caller_of(request).merchant,
             idempotency_key=key,
             reason=serializer.validated_data["reason"],
-            by=name_of(caller),
             rate=serializer.validated_data.get("rate"),
-            request_id=request.META["HTTP_X_REQUEST_ID"],
+            who=by(request),
         )
         return replayable(answer)
 
 
+REPLAYED: Any = PolymorphicProxySerializer(
+    component_name="ReplayDecision",
+    serializers=[ResolutionSerializer, ApprovalSerializer],
+    resource_type_field_name=None,
+)
 #: How a decision is documented.
 DECISION: Any = {
     "parameters": [IDEMPOTENCY_KEY],
@@ -140,14 +146,30 @@ DECISION: Any = {
 }
 
 
+REPLAY: Any = {
+    **DECISION,
+    "responses": {
+        **DECISION["responses"],
+        (202, "application/json"): OpenApiResponse(
+            REPLAYED,
+            description="Decided: the resolution as it was then. Or, of much money, asked for: the `approval` as it "
+            "was then. On a repetition as well; follow it at `Location`.",
+        ),
+    },
+}
+
+
 class ReplayView(DecisionView):
     """Replays."""
 
     action = Resolution.Action.REPLAY
 
-    @extend_schema(operation_id="dead_letters_replay", **DECISION)
+    @extend_schema(operation_id="dead_letters_replay", **REPLAY)
     def post(self, request: Request) -> HttpResponse:
-        """Send the letters' messages out again; those that are settled already are closed. For platform staff."""
+        """Send the letters' messages out again; those that are settled already are closed. For platform staff.
+
+        Of much money a replay is only asked for: the answer is then an `approval`, which another person decides.
+        """
         return self.decide(request)
 
 
@@ -191,7 +213,7 @@ class StopView(GenericAPIView[Resolution]):
     )
     def post(self, request: Request, resolution_id: str) -> Response:
         """Stop after the present chunk; what was not taken stays open. One that does not run is left as it is."""
-        resolutions.stop(int(resolution_id), by=name_of(caller_of(request)))
+        decisions.stop(int(resolution_id), who=by(request))
         return shown(resolution_id)
 
 
@@ -208,13 +230,8 @@ class ResumeView(GenericAPIView[Resolution]):
     )
     def post(self, request: Request, resolution_id: str) -> Response:
         """Go on with a stopped resolution. One that is not stopped is left as it is."""
-        resolutions.resume(int(resolution_id), by=name_of(caller_of(request)))
+        decisions.resume(int(resolution_id), who=by(request))
         return shown(resolution_id)
-
-
-def name_of(caller: Principal) -> str:
-    """The name that a decision is kept with, as in the console."""
-    return caller.user.get_username() if caller.user else caller.id
 
 
 def shown(resolution_id: str) -> Response:

@@ -16,6 +16,7 @@ from console.causes import next_for, words_for
 from console.list_filters import ActorFilter, AgeFilter, CauseFilter, ListFilters, QueueFilter, StateFilter, find
 from console.previews import MAY_RESOLVE, preview_page
 from console.reads import DELIVERY, PAYMENT
+from merchants.confirmation import confirmed
 from messaging import judgements, selections
 from messaging.judgements import Verdict
 from messaging.look_only import LookOnly
@@ -81,7 +82,7 @@ class DeadLetterAdmin(LookOnly, admin.ModelAdmin[DeadLetter]):
 
     def get_urls(self) -> list[Any]:
         """With the preview."""
-        view = self.admin_site.admin_view(lambda request: preview_page(request, self.admin_site))
+        view = self.admin_site.admin_view(confirmed(lambda request: preview_page(request, self.admin_site)))
         return [path("preview/", view, name="messaging_deadletter_preview"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

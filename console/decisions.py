@@ -1,30 +1,35 @@
-"""What staff decide about dead letters, on a page or by the API. The decision and its letters are one commit; then
-the first chunk is resolved at once, so that a few letters need no worker, and the rest in the background.
+"""What staff decide about dead letters, on a page, by the API or a command. The decision and its letters are one
+commit; then the first chunk is resolved at once, so that a few letters need no worker, and the rest in the background.
+
+A replay of much money is only asked for: `Outcome` is then what waits for a second person.
 """
 
 import json
 from typing import Any
 
-import structlog
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import OperationalError, transaction
 from psycopg import errors as postgres
 
-from console.reads import path_of, represent_resolution
-from merchants.models import Merchant
-from messaging import resolutions
+from console import four_eyes
+from console.reads import path_of, path_of_approval, represent_approval, represent_resolution, sums_of
+from console.resolving import begin, take
+from merchants import audit
+from merchants.audit import Who
+from merchants.models import Approval, Merchant
+from messaging import previews, resolutions
 from messaging.models import Resolution
 from messaging.selections import Selection
 from payments import idempotency
 from payments.errors import IdempotencyKeyInUse, NothingToResolve
 from payments.idempotency import Answer
 
-log = structlog.get_logger(__name__)
+Outcome = Resolution | Approval
 
 
 def decide(
-    selection: Selection, action: Resolution.Action, *, reason: str, by: str, rate: int | None, request_id: str
-) -> Resolution:
-    """Replay or discard the selected letters.
+    selection: Selection, action: Resolution.Action, *, reason: str, by: str, rate: int | None, who: Who
+) -> Outcome:
+    """Replay or discard the selected letters, or ask for it; whoever calls sees to it that it begins.
 
     Raises:
         NothingToResolve: none of them is open and free; nothing was done.
@@ -32,11 +37,17 @@ def decide(
     """
     try:
         with transaction.atomic(durable=True):
-            resolution = take(selection, action, reason=reason, by=by, rate=rate, request_id=request_id)
+            return take_or_ask(selection, action, reason=reason, by=by, rate=rate, who=who)
     except OperationalError as error:
         raise translated(error) from error
-    begin(resolution.pk)
-    return resolution
+
+
+def decide_and_begin(selection: Selection, action: Resolution.Action, **said: Any) -> Outcome:
+    """As `decide`, and begin. Raises: as there."""
+    outcome = decide(selection, action, **said)
+    if isinstance(outcome, Resolution):
+        begin(outcome.pk)
+    return outcome
 
 
 def decide_once(
@@ -46,11 +57,10 @@ def decide_once(
     merchant: Merchant,
     idempotency_key: str,
     reason: str,
-    by: str,
     rate: int | None,
-    request_id: str,
+    who: Who,
 ) -> Answer:
-    """As `decide`, once for each idempotency key; whoever repeats it gets the first answer.
+    """As `decide_and_begin`, once for each idempotency key; whoever repeats it gets the first answer.
 
     Raises:
         IdempotencyKeyReused: the key belongs to another request.
@@ -58,35 +68,46 @@ def decide_once(
     """
     values = {"selection": selection.document(), "reason": reason, "rate": rate}
     print_ = idempotency.fingerprint(f"dead_letters.{action.value}", values)
-    resolution = None
+    outcome = None
     try:
         with transaction.atomic(durable=True):
             answer = idempotency.claim_or_replay(
                 merchant=merchant, key=idempotency_key, print_=print_, answer=Answer(202, "", "")
             )
             if not answer.replayed:
-                resolution = take(selection, action, reason=reason, by=by, rate=rate, request_id=request_id)
-                answer = idempotency.complete(merchant=merchant, key=idempotency_key, answer=answer_of(resolution))
+                outcome = take_or_ask(selection, action, reason=reason, by=who.name, rate=rate, who=who)
+                answer = idempotency.complete(merchant=merchant, key=idempotency_key, answer=answer_of(outcome))
     except OperationalError as error:
         raise translated(error) from error
-    if resolution is not None:
-        begin(resolution.pk)
+    if isinstance(outcome, Resolution):
+        begin(outcome.pk)
     return answer
 
 
-def take(selection: Selection, action: Resolution.Action, **said: Any) -> Resolution:
-    """Take the letters in hand, in the caller's transaction."""
-    resolution = resolutions.decide(selection, action, in_background=False, **said)
-    if not resolution.total:
+def take_or_ask(
+    selection: Selection, action: Resolution.Action, *, reason: str, by: str, rate: int | None, who: Who
+) -> Outcome:
+    """Take the letters in hand, or ask for a second person, in the caller's transaction."""
+    # What is looked at must be what is taken: nobody else takes a letter, or a share of somebody's limit, in between.
+    resolutions.take_turns()
+    if action == Resolution.Action.DISCARD:
+        return take(selection, action, reason=reason, by=by, rate=rate, who=who, sums={})
+    found = previews.preview(selection)
+    if not found.total:
         raise NothingToResolve
-    resolution.refresh_from_db()  # its time is the database's
-    return resolution
+    sums = sums_of(found)
+    if four_eyes.needs_another(sums, who):
+        return four_eyes.ask(selection, found, reason=reason, rate=rate, who=who)
+    return take(selection.upto(found.last), action, reason=reason, by=by, rate=rate, who=who, sums=sums)
 
 
-def answer_of(resolution: Resolution) -> Answer:
-    """The resolution as it was decided, before its first letter."""
-    body = json.dumps(represent_resolution(resolution), ensure_ascii=False, separators=(",", ":"))
-    return Answer(202, body, path_of(resolution))
+def answer_of(outcome: Outcome) -> Answer:
+    """The resolution as it was decided, before its first letter; or what waits for a second person."""
+    if isinstance(outcome, Approval):
+        document, path = represent_approval(outcome), path_of_approval(outcome)
+    else:
+        document, path = represent_resolution(outcome), path_of(outcome)
+    return Answer(202, json.dumps(document, ensure_ascii=False, separators=(",", ":")), path)
 
 
 def translated(error: OperationalError) -> Exception:
@@ -94,9 +115,29 @@ def translated(error: OperationalError) -> Exception:
     return IdempotencyKeyInUse() if isinstance(error.__cause__, postgres.LockNotAvailable) else error
 
 
-def begin(resolution_id: int) -> None:
-    """Resolve the first chunk, and see to it that the rest follows."""
-    try:
-        resolutions.work_off(resolution_id, in_background=True)
-    except DatabaseError:  # it is decided: the rescue takes it up within a minute
-        log.warning("resolution_begins_later", resolution=resolution_id, exc_info=True)
+# --- keeping it going, and stopping it
+
+
+@transaction.atomic(durable=True)
+def stop(resolution_id: int, *, who: Who, reason: str = "") -> bool:
+    """Stop a running resolution after its present chunk; False if it does not run."""
+    stopped = resolutions.stop(resolution_id, by=who.actor)
+    if stopped:
+        record(resolution_id, Resolution.State.STOPPED, who, reason, before=Resolution.State.RUNNING)
+    return stopped
+
+
+@transaction.atomic(durable=True)
+def resume(resolution_id: int, *, who: Who, reason: str = "", in_background: bool = True) -> bool:
+    """Go on with a stopped resolution; False if it is not stopped."""
+    resumed = resolutions.resume(resolution_id, by=who.actor, in_background=in_background)
+    if resumed:
+        record(resolution_id, Resolution.State.RUNNING, who, reason, before=Resolution.State.STOPPED)
+    return resumed
+
+
+def record(resolution_id: int, state: Resolution.State, who: Who, reason: str, *, before: Resolution.State) -> None:
+    """The entry about a resolution."""
+    done = "stopped" if state == Resolution.State.STOPPED else "resumed"
+    subject, was, is_ = f"resolution:{resolution_id}", {"state": before}, {"state": state}
+    audit.record(who, f"resolution.{done}", subject=subject, reason=reason, before=was, after=is_)

@@ -3,7 +3,7 @@
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from payments.problems import CONTENT_TYPE, GENERAL, problem
+from payments.problems import CONTENT_TYPE, GENERAL, Kind, problem
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -19,6 +19,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """500."""
     return answer(request, 500)
+
+
+def refuse_nul(request: HttpRequest) -> HttpResponse:
+    """400 for what no text of ours can hold: PostgreSQL stores no NUL character."""
+    kind = Kind("Invalid request", "Take the NUL character (%00) out of the address or of what you typed.")
+    return render(request, "problem.html", {"code": "invalid_request", "kind": kind}, status=400)
 
 
 def answer(request: HttpRequest, status: int) -> HttpResponse:

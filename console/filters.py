@@ -1,4 +1,4 @@
-"""The query parameters of `GET /dead-letters`."""
+"""The query parameters of `GET /dead-letters` and `GET /approvals`."""
 
 from typing import Any, ClassVar
 from uuid import UUID
@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django_filters import CharFilter, ChoiceFilter, UUIDFilter
 
 from console.reads import PAYMENT
+from merchants.models import Approval
 from messaging.models import DeadLetter
 from payments.filters import StrictFilter, UtcFilter
 
@@ -29,3 +30,13 @@ class DeadLetterFilter(StrictFilter):
     def filter_payment(self, queryset: QuerySet[DeadLetter], name: str, value: UUID) -> QuerySet[Any]:
         """Those about one payment."""
         return queryset.filter(subject=f"{PAYMENT}:{value}")
+
+
+class ApprovalFilter(StrictFilter):
+    """Narrow down the approvals."""
+
+    state = ChoiceFilter(choices=Approval.State.choices)
+
+    class Meta:
+        model = Approval
+        fields: ClassVar[list[str]] = []

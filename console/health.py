@@ -11,7 +11,10 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from redis import RedisError
 
+from console.bearer import may_look
+from merchants import redis_buckets
 from messaging import heartbeats
 from payments import breaker
 
@@ -37,8 +40,11 @@ def readyz(_request: HttpRequest) -> JsonResponse:
 
 @require_safe
 @never_cache
-def health(_request: HttpRequest) -> JsonResponse:
-    """Every part: `healthy`; `degraded` while payments are accepted and wait; `unhealthy` when they are refused."""
+def health(request: HttpRequest) -> JsonResponse:
+    """Every part: `healthy`; `degraded` while payments are accepted and wait; `unhealthy` when they are refused.
+
+    In production the details, with the names of gateways, are for who shows METRICS_TOKEN.
+    """
     parts = {"database": database()}
     if parts["database"] == HEALTHY:
         relay = process("relay")
@@ -54,10 +60,18 @@ def health(_request: HttpRequest) -> JsonResponse:
         else:
             parts["worker"] = relay  # the relay process hosts the workers
         parts |= gateways()
+    if redis_buckets.url():
+        parts["limits"] = limits()
     status = "healthy" if all(part == HEALTHY for part in parts.values()) else "degraded"
     if parts["database"] != HEALTHY:
         status = "unhealthy"
-    return JsonResponse({"status": status, "parts": parts}, status=503 if status == "unhealthy" else 200)
+    shown = parts if may_look(request) else without_details(parts)
+    return JsonResponse({"status": status, "parts": shown}, status=503 if status == "unhealthy" else 200)
+
+
+def without_details(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The states alone; which gateways there are is nobody's business."""
+    return {name.partition(" ")[0]: {"status": part["status"]} for name, part in parts.items()}
 
 
 def database() -> dict[str, Any]:
@@ -77,6 +91,15 @@ def process(name: str, *, command: str = "") -> dict[str, Any]:
         mend = f"start `manage.py {command or name}`"
         return {"status": "unhealthy", "detail": f"No {name} has shown itself lately; {mend}."}
     return {"status": "degraded", "detail": beat.note} if beat.note else HEALTHY
+
+
+def limits() -> dict[str, Any]:
+    """Whether Redis counts for the limits."""
+    try:
+        redis_buckets.ping()
+    except RedisError:
+        return {"status": "degraded", "detail": "Redis does not answer; most limits let everything through."}
+    return HEALTHY
 
 
 def gateways() -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import prometheus_client
+from django.conf import settings
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
@@ -12,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from console.bearer import may_look
 
 #: Name, help, query. Each query reads a partial index or a small table.
 GAUGES: Final = (
@@ -50,6 +53,11 @@ GAUGES: Final = (
         "payments_dead_letters_open",
         "Dead letters nobody has decided on.",
         "SELECT count(*) FROM messaging_deadletter WHERE state = 'open'",
+    ),
+    (
+        "payments_decline_blocks",
+        "Payers and merchants from whom nothing is accepted after many declines.",
+        "SELECT count(*) FROM payments_declineblock WHERE lifted_at IS NULL AND ends_at > now()",
     ),
     (
         "payments_deliveries_pending",
@@ -116,8 +124,10 @@ def read(
 
 
 @require_safe
-def metrics(_request: HttpRequest) -> HttpResponse:
-    """All metrics; the database's are left out while it is away."""
+def metrics(request: HttpRequest) -> HttpResponse:
+    """All metrics, for who shows METRICS_TOKEN; the database's are left out while it is away."""
+    if not may_look(request):
+        return refused()
     registry = CollectorRegistry()
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         MultiProcessCollector(registry)
@@ -131,3 +141,13 @@ def metrics(_request: HttpRequest) -> HttpResponse:
     except Error:
         text += b"# The database does not answer.\n"
     return HttpResponse(text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def refused() -> HttpResponse:
+    """What a scraper without the token is told."""
+    if not settings.METRICS_TOKEN:
+        words = "Metrics are shown to nobody: set METRICS_TOKEN, and send it as `Authorization: Bearer …`.\n"
+        return HttpResponse(words, status=403, content_type="text/plain; charset=utf-8")
+    words = "Send METRICS_TOKEN as `Authorization: Bearer …`.\n"
+    headers = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+    return HttpResponse(words, status=401, headers=headers, content_type="text/plain; charset=utf-8")

@@ -17,10 +17,14 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from console.decisions import decide
+from console.decisions import decide_and_begin
+from console.four_eyes import needs_another
 from console.list_filters import ListFilters
 from console.reads import sums_of
 from console.serializers import HIGHEST_RATE
+from merchants.audit import by
+from merchants.models import Approval
+from merchants.reasons import ReasonField
 from messaging import previews
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, Resolution
@@ -79,11 +83,9 @@ class DecisionForm(forms.Form):
 
     required_css_class = "required"
 
-    reason = forms.CharField(
-        max_length=500,
+    reason = ReasonField(
         widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
         help_text="Kept with your name in the list of resolutions.",
-        error_messages={"required": "Say why: whoever looks at this later will want to know."},
     )
     rate = forms.IntegerField(
         required=False,
@@ -130,13 +132,13 @@ def preview_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
 def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: DecisionForm) -> HttpResponse:
     """Decide, and go to where its progress shows."""
     try:
-        resolution = decide(
+        outcome = decide_and_begin(
             proposal.selection,
             proposal.action,
             reason=form.cleaned_data["reason"],
             by=request.user.get_username(),
             rate=form.cleaned_data["rate"],
-            request_id=request.META["HTTP_X_REQUEST_ID"],
+            who=by(request),
         )
     except NothingToResolve:
         messages.warning(
@@ -148,7 +150,10 @@ def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: D
     except IdempotencyKeyInUse:
         messages.warning(request, "Nothing was done: another decision is being made this very moment. Try again.")
         return show(request, site, proposal, form)
-    return redirect("admin:messaging_resolution_change", resolution.pk)
+    if isinstance(outcome, Approval):
+        messages.info(request, "Asked for: nothing is sent before another person approves it.")
+        return redirect("admin:merchants_approval_change", outcome.pk)
+    return redirect("admin:messaging_resolution_change", outcome.pk)
 
 
 def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: DecisionForm | None = None) -> HttpResponse:
@@ -160,7 +165,8 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
             f"Nothing was done yet: these were {letters(proposal.shown)} when you looked, now they are {found.total}.",
         )
         form = DecisionForm(initial={name: form.data.get(name) for name in ("reason", "rate")}, shown=found.total)
-    proposal = replace(proposal, selection=pinned(proposal.selection, found), shown=found.total)
+    proposal = replace(proposal, selection=proposal.selection.upto(found.last), shown=found.total)
+    replays = proposal.action == Resolution.Action.REPLAY
     context = {
         **site.each_context(request),
         "title": f"{proposal.action.label} {letters(found.total)}?",
@@ -171,13 +177,9 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
         "rows": rows_of(proposal.action, found),
         "notes": sorted(found.notes.items()),
         "chosen": in_words(proposal.selection),
+        "needs_another": replays and needs_another(sums_of(found), by(request)),
     }
     return TemplateResponse(request, "admin/messaging/deadletter/preview.html", context)
-
-
-def pinned(selection: Selection, found: Preview) -> Selection:
-    """The selection without what dies after this look."""
-    return selection if selection.ids is not None else replace(selection, up_to=found.last)
 
 
 def rows_of(action: Resolution.Action, found: Preview) -> list[tuple[str, int, str]]:

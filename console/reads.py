@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from console.causes import next_for, words_for
+from merchants.models import Approval
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, Resolution
 from messaging.previews import Preview
@@ -23,6 +24,37 @@ DELIVERY: Final = "delivery"
 def path_of(resolution: Resolution) -> str:
     """Where the API has a resolution."""
     return f"/api/v1/dead-letter-resolutions/{resolution.pk}"
+
+
+def path_of_approval(approval: Approval) -> str:
+    """Where the API has an approval."""
+    return f"/api/v1/approvals/{approval.pk}"
+
+
+def represent_approval(approval: Approval) -> dict[str, Any]:
+    """What waits for a second person, or what became of it."""
+    kind, _, id_ = approval.result.partition(":")
+    links = {"self": path_of_approval(approval)}
+    if kind == "resolution":
+        links["resolution"] = f"/api/v1/dead-letter-resolutions/{id_}"
+    return {
+        "id": str(approval.pk),
+        "object": "approval",
+        "state": approval.state,
+        "action": approval.action,
+        "summary": approval.summary,
+        "count": approval.count,
+        "sums": approval.sums,
+        "reason": approval.reason,
+        "requested_by": approval.requested_by,
+        "requested_at": timestamp(approval.requested_at),
+        "expires_at": timestamp(approval.expires_at),
+        "decided_by": approval.decided_by or None,
+        "decided_at": moment(approval.decided_at),
+        "decision_reason": approval.decision_reason,
+        "result": approval.result or None,
+        "links": links,
+    }
 
 
 def payment_of(letter: DeadLetter) -> str | None:

@@ -11,8 +11,11 @@ from django.urls import path
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from console import decisions
 from console.previews import MAY_RESOLVE, in_words
-from messaging import resolutions
+from merchants.audit import by
+from merchants.confirmation import confirmed
+from merchants.reasons import reason_in
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter, Resolution
@@ -79,20 +82,23 @@ def reasons_of(resolution_id: str) -> list[Any]:
 
 
 @require_POST
+@confirmed
 def stop(request: HttpRequest, resolution_id: int) -> HttpResponse:
     """Stop a running resolution."""
-    return steer(request, resolution_id, resolutions.stop)
+    return steer(request, resolution_id, decisions.stop)
 
 
 @require_POST
+@confirmed
 def resume(request: HttpRequest, resolution_id: int) -> HttpResponse:
     """Go on with a stopped one."""
-    return steer(request, resolution_id, resolutions.resume)
+    return steer(request, resolution_id, decisions.resume)
 
 
 def steer(request: HttpRequest, resolution_id: int, do: Any) -> HttpResponse:
-    """Do it if the asker may, and go back to the resolution."""
+    """Do it if the asker may and says why, and go back to the resolution."""
     if not request.user.has_perm(MAY_RESOLVE):
         raise PermissionDenied
-    do(resolution_id, by=request.user.get_username())
+    if (reason := reason_in(request)) is not None:
+        do(resolution_id, who=by(request), reason=reason)
     return redirect("admin:messaging_resolution_change", resolution_id)

@@ -5,9 +5,10 @@ from typing import Any, Final
 from rest_framework import serializers
 
 from console.reads import PAYMENT
+from merchants.models import Approval
+from merchants.strict import KnownFieldsOnly
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
-from payments.fields import KnownFieldsOnly
 from payments.serializers import LinksSerializer
 
 #: Letters that can be named one by one: their ids fit into a request body many times over. For more there is `filter`.
@@ -128,6 +129,39 @@ class ResolutionSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     links = LinksSerializer()
+
+
+class ReasonSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """Why."""
+
+    reason = serializers.CharField(max_length=500, help_text="Why; it is kept with your name.")
+
+
+class ApprovalLinksSerializer(LinksSerializer):
+    """Where it is, and what came of it."""
+
+    resolution = serializers.CharField(required=False, help_text="The resolution that came of it.")
+
+
+class ApprovalSerializer(serializers.Serializer[Any]):
+    """What waits for a second person, or what became of it. `console.reads.represent_approval` makes it."""
+
+    id = serializers.UUIDField()
+    object = serializers.CharField(help_text="Always `approval`.")
+    state = serializers.ChoiceField(choices=Approval.State.choices)
+    action = serializers.CharField(help_text="What will be done, as `dead_letters.replay`.")
+    summary = serializers.CharField(help_text="What it is about, in words.")
+    count = serializers.IntegerField()
+    sums = serializers.DictField(child=serializers.CharField(), help_text="Currency -> the money at stake.")
+    reason = serializers.CharField()
+    requested_by = serializers.CharField()
+    requested_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="Nobody can approve it afterwards.")
+    decided_by = serializers.CharField(allow_null=True)
+    decided_at = serializers.DateTimeField(allow_null=True)
+    decision_reason = serializers.CharField()
+    result = serializers.CharField(allow_null=True, help_text="What came of it, as `resolution:7`.")
+    links = ApprovalLinksSerializer()
 
 
 class DeadLetterSerializer(serializers.Serializer[Any]):

@@ -19,6 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from deploy.vulnerabilities import NoData, complaint_of
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 #: The virtual environment's programs. Not resolved: its python is a link to the system's, whose folder has none.
 TOOLS: Final = Path(sys.executable).parent
@@ -45,7 +47,7 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report. `run` raises CheckFailed."""
+    """One line of the report. `run` raises CheckFailed, or NoData where it cannot be told."""
 
     name: str
     run: Callable[[], object]
@@ -53,11 +55,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a check went; `complaint` is None when all is well."""
+    """How a check went; `complaint` is None when all is well, or when it could not be told: then `skipped` says why."""
 
     name: str
     seconds: float
     complaint: str | None
+    skipped: str = ""
 
 
 def main() -> int:
@@ -79,6 +82,8 @@ def code() -> list[Check]:
         tool("import contracts", "lint-imports"),
         tool("ruff check", "ruff", "check", "."),
         tool("ruff format", "ruff", "format", "--check", "."),
+        tool("bandit", "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "."),
+        Check("pip-audit", audit_packages),
     ]
 
 
@@ -105,8 +110,7 @@ def report(checks: list[Check]) -> bool:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for future in as_completed([pool.submit(measure, check) for check in checks]):
             result = future.result()
-            verdict = "ok" if result.complaint is None else "FAILED"
-            print(f"{result.name:<{width}}  {verdict:<6}  {result.seconds:5.1f} s", flush=True)
+            print(f"{result.name:<{width}}  {verdict(result):<6}  {result.seconds:5.1f} s", flush=True)
             if result.complaint is not None:
                 failed.append(result.name)
                 print(f"\n{result.complaint.strip()}\n", flush=True)
@@ -115,15 +119,24 @@ def report(checks: list[Check]) -> bool:
     return not failed
 
 
+def verdict(result: Result) -> str:
+    """One word, or why there is none."""
+    if result.skipped:
+        return f"skipped: {result.skipped}"
+    return "ok" if result.complaint is None else "FAILED"
+
+
 def measure(check: Check) -> Result:
     """Run one check and time it."""
     started = time.monotonic()
-    complaint = None
+    complaint, skipped = None, ""
     try:
         check.run()
     except CheckFailed as failure:
         complaint = str(failure)
-    return Result(check.name, time.monotonic() - started, complaint)
+    except NoData as nothing:
+        skipped = str(nothing)
+    return Result(check.name, time.monotonic() - started, complaint, skipped)
 
 
 def tool(name: str, program: str, *arguments: str) -> Check:
@@ -136,21 +149,36 @@ def manage(name: str, *arguments: str) -> Check:
     return Check(name, lambda: execute(sys.executable, "manage.py", *arguments))
 
 
+def audit_packages() -> None:
+    """Ask what is known against the packages of production. An index that is away says so, and fails nothing."""
+    options = ["--format", "json", "--requirement", "requirements.txt", "--no-deps", "--disable-pip"]
+    # The index is asked once for each package; no answer from it takes longer than this (s).
+    done = run(str(TOOLS / "pip-audit"), *options, "--timeout", "10", "--progress-spinner", "off", apart=True)
+    if complaint := complaint_of(done.stdout, done.stderr):
+        raise CheckFailed(complaint)
+
+
 def execute(*argv: str) -> None:
     """Run a command quietly.
 
     Raises:
         CheckFailed: it is not installed, hangs, or its exit status is not 0.
     """
-    env = {**os.environ, **ENVIRONMENT}
+    done = run(*argv)
+    if done.returncode:
+        raise CheckFailed(done.stdout.strip() or f"{' '.join(argv)} ended with exit status {done.returncode}.")
+
+
+def run(*argv: str, apart: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a command, and keep what it says; `apart`: its complaints by themselves. Raises CheckFailed."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             argv,
             cwd=ROOT,
-            env=env,
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
             timeout=TIMEOUT,
@@ -160,8 +188,6 @@ def execute(*argv: str) -> None:
         raise CheckFailed(f"{argv[0]} is missing: run `make install`.") from None
     except subprocess.TimeoutExpired:
         raise CheckFailed(f"{' '.join(argv)} took more than {TIMEOUT:.0f} s and was stopped.") from None
-    if done.returncode:
-        raise CheckFailed(done.stdout.strip() or f"{' '.join(argv)} ended with exit status {done.returncode}.")
 
 
 def generate_schema() -> str:

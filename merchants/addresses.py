@@ -1,9 +1,13 @@
 """From where a request came, as far as it can be believed."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from typing import Final
 
 from django.conf import settings
 from django.http import HttpRequest
+
+#: The part of an IPv6 address that a customer of a provider is given; all of it counts as one (RFC 6177).
+IPV6_PREFIX: Final = 64
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -21,3 +25,11 @@ def client_address(request: HttpRequest) -> str | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def client_network(request: HttpRequest) -> str:
+    """Who is counted where nobody has shown who they are: the address, or the network of one of IPv6."""
+    address = client_address(request)
+    if address is None or ":" not in address:
+        return address or "unknown"
+    return str(ip_network(f"{address.partition('%')[0]}/{IPV6_PREFIX}", strict=False))

@@ -1,4 +1,4 @@
-"""Making, finding and using API keys (`sk_test_…`, `sk_live_…`)."""
+"""Making, finding, using and revoking API keys (`sk_test_…`, `sk_live_…`)."""
 
 import hashlib
 import secrets
@@ -6,12 +6,20 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Q
+from django.db import transaction
+from django.db.models import Q, QuerySet
 
+from merchants import audit
+from merchants.audit import Who
 from merchants.models import ApiKey, Merchant, Mode, Scope
+from merchants.refusals import TooManyKeys
 
 #: `last_used_at` is for people deciding whether a key may go; a write per request would cost more than it tells.
 LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
+#: Keys of one merchant that work in one mode: more than any set of services needs, and a list that people can read.
+MOST: Final = 50
+#: How much of a key is kept to tell it from others: `sk_test_` and 8 of its 43 random characters.
+PREFIX_LENGTH: Final = 16
 
 
 def generate_key(mode: Mode) -> str:
@@ -30,7 +38,13 @@ def digest(key: str) -> bytes:
 
 
 def register_key(
-    key: str, *, merchant: Merchant, mode: Mode, name: str, scopes: Iterable[Scope] = tuple(Scope)
+    key: str,
+    *,
+    merchant: Merchant,
+    mode: Mode,
+    name: str,
+    scopes: Iterable[Scope] = tuple(Scope),
+    expires_at: datetime | None = None,
 ) -> ApiKey:
     """Store a key's digest; registering the same key again changes nothing."""
     record, _ = ApiKey.objects.get_or_create(
@@ -39,20 +53,86 @@ def register_key(
             "merchant": merchant,
             "mode": mode,
             "name": name,
-            "prefix": key[:12],
+            "prefix": key[:PREFIX_LENGTH],
             "scopes": [scope.value for scope in scopes],
+            "expires_at": expires_at,
         },
     )
     return record
 
 
+@transaction.atomic(durable=True)
+def create(
+    *,
+    merchant: Merchant,
+    mode: Mode,
+    name: str,
+    scopes: Iterable[Scope],
+    expires_at: datetime | None,
+    who: Who,
+    now: datetime,
+    reason: str = "",
+) -> tuple[ApiKey, str]:
+    """A new key: its record, and the key itself, which nobody can ever see again.
+
+    Raises:
+        TooManyKeys: the merchant has as many as it may.
+    """
+    Merchant.objects.select_for_update(no_key=True).get(pk=merchant.pk)  # twins are counted one after the other
+    if ApiKey.objects.filter(usable(now), merchant=merchant, mode=mode).count() >= MOST:
+        raise TooManyKeys
+    key = generate_key(mode)
+    record = register_key(key, merchant=merchant, mode=mode, name=name, scopes=scopes, expires_at=expires_at)
+    after = {"name": name, "mode": mode.value, "prefix": record.prefix, "scopes": record.scopes}
+    audit.record(
+        who,
+        "api_key.created",
+        subject=f"api_key:{record.pk}",
+        merchant=merchant,
+        reason=reason,
+        after={**after, "expires_at": expires_at},
+    )
+    return record, key
+
+
+@transaction.atomic(durable=True)
+def revoke(*, key: ApiKey, who: Who, now: datetime, reason: str = "") -> ApiKey:
+    """From now on nobody gets in with it. One that was revoked before stays as it is."""
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=now):
+        audit.record(
+            who,
+            "api_key.revoked",
+            subject=f"api_key:{key.pk}",
+            merchant=key.merchant,
+            reason=reason,
+            before={"name": key.name, "prefix": key.prefix, "last_used_at": key.last_used_at},
+        )
+    key.refresh_from_db()
+    return key
+
+
+def keys_of(merchant: Merchant, mode: Mode) -> QuerySet[ApiKey]:
+    """A merchant's keys of one mode, revoked ones as well."""
+    return ApiKey.objects.select_related("merchant").filter(merchant=merchant, mode=mode)
+
+
+def usable(now: datetime) -> Q:
+    """Which keys work, as far as it depends on them."""
+    return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
+
+
 def find_key(key: str, *, now: datetime) -> ApiKey | None:
     """The usable key record for this secret, with its merchant, or None."""
-    usable = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now)) & Q(merchant__is_active=True)
-    return ApiKey.objects.select_related("merchant").filter(usable, digest=digest(key)).first()
+    return (
+        ApiKey.objects.select_related("merchant")
+        .filter(usable(now), merchant__is_active=True, digest=digest(key))
+        .first()
+    )
 
 
 def note_use(record: ApiKey, *, now: datetime) -> None:
-    """Remember that a key was used, to the minute."""
-    if record.last_used_at is None or now - record.last_used_at >= LAST_USED_RESOLUTION:
-        ApiKey.objects.filter(pk=record.pk).update(last_used_at=now)
+    """Remember that a key was used, to the minute: of all requests of one minute, one writes."""
+    long_ago = now - LAST_USED_RESOLUTION
+    if record.last_used_at is None or record.last_used_at <= long_ago:
+        due = Q(last_used_at=None) | Q(last_used_at__lte=long_ago)
+        ApiKey.objects.filter(due, pk=record.pk).update(last_used_at=now)

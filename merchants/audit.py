@@ -24,6 +24,11 @@ class Who:
     address: str | None = None
     request_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """The bare name, for people: that of a person, or the key as a whole."""
+        return self.actor.removeprefix("user:").removeprefix("shell:")
+
 
 #: What the system does by itself.
 SYSTEM = Who("system", AuditEntry.Via.SYSTEM)
@@ -70,3 +75,13 @@ def record(
         before=before,
         after=after,
     )
+
+
+def difference(
+    before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Of two states of a thing what is not alike; a thing that comes or goes is told whole."""
+    if before is None or after is None:
+        return before, after
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return tuple({name: state[name] for name in changed if name in state} for state in (before, after))  # type: ignore[return-value]  # two of them

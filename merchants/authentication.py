@@ -1,17 +1,23 @@
 """Turns a request's credential into a `Principal`: an API key or a JWT, both as bearer tokens."""
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from django.conf import settings
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from merchants import api_keys
-from merchants.models import ApiKey, Membership, Mode, User
+from merchants import api_keys, sessions
+from merchants.models import ApiKey, LoginSession, Mode
 from merchants.principal import KEY_SCOPES, ROLE_SCOPES, Principal, staff_scopes
+from merchants.signing import AccessToken
+
+#: Which of these it was is not told.
+SESSION_OVER: Final = "This login has ended, or you are no member of this merchant any more: log in again."
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -45,33 +51,38 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class MerchantJWTAuthentication(JWTAuthentication):
-    """`Authorization: Bearer <JWT>`: a person, acting for the merchant and mode named in the token.
+    """`Authorization: Bearer <JWT>`: a person, acting for the merchant and mode of the token's session.
 
-    The role is read from the database at every request, so that a removed member is out at once.
+    Session, person and role are read from the database at every request, in one query, so that who logged out, was
+    removed or has another password is out at once.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Token] | None:
         """Return the caller, or None when the request carries no JWT."""
-        result = super().authenticate(request)
-        if result is None:
+        header: bytes | None = self.get_header(request)
+        raw_token = None if header is None else self.get_raw_token(header)
+        if raw_token is None:
             return None
-        user, token = result
-        membership = (
-            Membership.objects.select_related("merchant")
-            .filter(user=user.pk, merchant=token.get("merchant"), merchant__is_active=True)
-            .first()
-        )
-        if membership is None:
-            raise AuthenticationFailed("You are no member of this merchant any more.", code="membership_ended")
-        person = cast("User", user)
-        principal = Principal(
-            id=f"user:{person.pk}",
-            merchant=membership.merchant,
-            mode=Mode(token["mode"]),
-            scopes=ROLE_SCOPES[membership.role] | staff_scopes(person),
-            user=person,
-        )
-        return principal, token
+        token = cast("AccessToken", self.get_validated_token(raw_token))  # as `AUTH_TOKEN_CLASSES` says
+        try:
+            found = sessions.caller_behind(token, now=timezone.now())
+        except TokenError:
+            raise AuthenticationFailed(SESSION_OVER, code="token_not_valid") from None
+        if found is None:
+            raise AuthenticationFailed(SESSION_OVER, code="session_over")
+        return principal_of(*found), token
+
+
+def principal_of(session: LoginSession, role: str) -> Principal:
+    """A person in a session. What only staff may do needs a session that began with a second factor."""
+    trusted = session.second_factor or not settings.ADMIN_SECOND_FACTOR
+    return Principal(
+        id=f"user:{session.user_id}",
+        merchant=session.merchant,
+        mode=Mode(session.mode),
+        scopes=ROLE_SCOPES[role] | (staff_scopes(session.user) if trusted else frozenset()),
+        user=session.user,
+    )
 
 
 def presented_key(request: Request) -> str | None:

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -14,7 +14,9 @@ from django.urls import reverse
 #: The key in the session: when its person last showed who they are, in seconds since 1970.
 CONFIRMED_AT: Final = "confirmed_at"
 
-View = Callable[..., HttpResponse]
+#: A page, or an action of a list, which may answer nothing.
+View = TypeVar("View", bound=Callable[..., Any])
+Page = Callable[..., HttpResponse]
 
 
 def confirm(request: HttpRequest, **_event: Any) -> None:
@@ -39,7 +41,28 @@ def confirmed(view: View) -> View:
     """A page of the console for what moves money: whoever has not lately shown who they are is asked first."""
 
     @functools.wraps(view)
-    def page(request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+    def page(request: HttpRequest, *arguments: Any, **options: Any) -> Any:
         return view(request, *arguments, **options) if is_confirmed(request) else ask(request)
 
-    return page
+    return cast("View", page)
+
+
+class ConfirmedEdits:
+    """Mixin for admin classes: the forms that change something ask first, and so do deletions and actions."""
+
+    def changeform_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """Who may only look is not asked."""
+        page: Page = super().changeform_view  # type: ignore[misc]  # Django's, of the admin class
+        is_new = not any(arguments)
+        changes = is_new or request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]
+        return (confirmed(page) if changes else page)(request, *arguments, **options)
+
+    def delete_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """Always."""
+        page: Page = super().delete_view  # type: ignore[misc]
+        return confirmed(page)(request, *arguments, **options)
+
+    def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
+        """What is posted to a list are actions."""
+        page: Page = super().changelist_view  # type: ignore[misc]
+        return (confirmed(page) if request.method == "POST" else page)(request, *arguments, **options)

@@ -1,70 +1,203 @@
-"""JWTs for people: `POST /api/v1/token`, refreshed at `/token/refresh`."""
+"""JWTs for people: `POST /api/v1/token`, refreshed at `/token/refresh`, given back at `/token/logout`."""
 
-from typing import Any, cast
+from typing import Any, ClassVar
 
-from django.contrib.auth.models import update_last_login
+import django_otp
+from django.contrib.auth import authenticate
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework_simplejwt.exceptions import AuthenticationFailed
-from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
-from rest_framework_simplejwt.tokens import RefreshToken
-from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
+from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants.models import Membership, Mode, User
+from merchants import lockout, second_factor, sessions
+from merchants.addresses import client_address
+from merchants.audit import Who
+from merchants.documents import problems
+from merchants.models import AuditEntry, Membership, Mode, User
+from merchants.refusals import OneTimePasswordNeeded, OneTimePasswordWrong
+from merchants.signing import RefreshToken
+from merchants.strict import KnownFieldsOnly
+
+WRONG_PASSWORD = "No active account has this user name and password."  # noqa: S105  # none
+WRONG_TOKEN = "This refresh token is not valid any more: log in again."  # noqa: S105  # none
 
 
-class MerchantTokenSerializer(TokenObtainPairSerializer):
-    """Username and password for a pair of tokens bound to one merchant and one mode."""
+class TokenRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """Who one is, and for which merchant and mode."""
 
-    merchant = serializers.SlugField(
-        required=False, help_text="The merchant's short name; needed by members of several merchants."
+    username = serializers.CharField(max_length=150, write_only=True)
+    password = serializers.CharField(trim_whitespace=False, write_only=True, style={"input_type": "password"})
+    otp = serializers.CharField(
+        required=False,
+        max_length=16,
+        write_only=True,
+        help_text="A one-time password or a recovery code; needed by people who have a second factor.",
     )
-    mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.TEST.value)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        """Check the password, then the membership.
-
-        Raises:
-            AuthenticationFailed: wrong user name or password.
-            ValidationError: no member of that merchant, or of several and none was named.
-        """
-        # The grandparent's check of the password; the parent would make a pair of tokens without a merchant.
-        super(TokenObtainPairSerializer, self).validate(attrs)
-        user = cast("User", self.user)
-        memberships = Membership.objects.filter(user=user, merchant__is_active=True)
-        if slug := attrs.get("merchant"):
-            memberships = memberships.filter(merchant__slug=slug)
-        found = list(memberships[:2])
-        if len(found) != 1:
-            raise serializers.ValidationError({"merchant": "Name one merchant that you are a member of."})
-        refresh = RefreshToken.for_user(user)
-        refresh["merchant"] = str(found[0].merchant_id)
-        refresh["mode"] = attrs["mode"]
-        update_last_login(User, user)
-        return {"access": str(refresh.access_token), "refresh": str(refresh)}
+    merchant = serializers.SlugField(
+        required=False,
+        write_only=True,
+        help_text="The merchant's short name; needed by members of several merchants.",
+    )
+    mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.TEST.value, write_only=True)
 
 
-class MemberRefreshSerializer(TokenRefreshSerializer):
-    """A refresh token for a new pair, as long as its owner exists."""
+class RefreshTokenSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
+    """A refresh token."""
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        """The new pair.
+    refresh = serializers.CharField(max_length=4096, write_only=True)
 
-        Raises:
-            AuthenticationFailed: the token's owner is no more, or may not log in.
-        """
+
+class TokenPairSerializer(serializers.Serializer[Any]):
+    """Two tokens."""
+
+    access = serializers.CharField(help_text="For `Authorization: Bearer …`, for five minutes.")
+    refresh = serializers.CharField(help_text="For `POST /token/refresh`, once, within a day.")
+
+
+class Door(GenericAPIView[Any]):
+    """An address at which tokens are given out: open to all, and what it answers is kept by nobody."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    def get_authenticate_header(self, request: Request) -> str:
+        """The `WWW-Authenticate` header of a 401 (RFC 6750)."""
+        return 'Bearer realm="api"'
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """No cache may keep it (RFC 6749, section 5.1)."""
+        final: Response = super().finalize_response(request, response, *args, **kwargs)
+        final["Cache-Control"] = "no-store"
+        return final
+
+    def read(self, request: Request) -> dict[str, Any]:
+        """The body. Raises ValidationError."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        given: dict[str, Any] = serializer.validated_data
+        return given
+
+
+class TokenView(Door):
+    """Log in."""
+
+    serializer_class = TokenRequestSerializer
+    limits: ClassVar = {"POST": "logins"}
+
+    @extend_schema(
+        operation_id="token_create",
+        request=TokenRequestSerializer,
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+    )
+    def post(self, request: Request) -> Response:
+        """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
+        given = self.read(request)
+        user = person_with(request, username=given["username"], password=given["password"])
+        shown = shows_second_factor(request, user, given.get("otp"))
+        pair = sessions.begin(
+            membership=membership_of(user, given.get("merchant")),
+            mode=Mode(given["mode"]),
+            second_factor=shown,
+            who=who_calls(request, f"user:{user.get_username()}"),
+            now=timezone.now(),
+        )
+        lockout.forgive(request._request, user)  # noqa: SLF001  # its documented way
+        return Response(pair)
+
+
+class RefreshView(Door):
+    """Stay logged in."""
+
+    serializer_class = RefreshTokenSerializer
+
+    @extend_schema(
+        operation_id="token_refresh_create",
+        request=RefreshTokenSerializer,
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+    )
+    def post(self, request: Request) -> Response:
+        """Exchange a refresh token for a new pair. It works once: if it comes again, the whole login ends."""
         try:
-            return super().validate(attrs)
-        except User.DoesNotExist:
-            raise AuthenticationFailed(str(self.error_messages["no_active_account"]), "no_active_account") from None
+            token = RefreshToken(self.read(request)["refresh"])
+            pair = sessions.refresh(token, who=who_calls(request, "nobody"), now=timezone.now())
+        except (TokenError, sessions.SessionOver):
+            raise AuthenticationFailed(WRONG_TOKEN) from None
+        return Response(pair)
 
 
-class TokenView(TokenObtainPairView):
-    """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
+class LogoutView(Door):
+    """Log out."""
 
-    permission_classes = ()
+    serializer_class = RefreshTokenSerializer
+
+    @extend_schema(
+        operation_id="token_logout",
+        request=RefreshTokenSerializer,
+        responses={204: None, **problems(400, 401, 413, 415, 429)},
+    )
+    def post(self, request: Request) -> Response:
+        """End the login that a refresh token belongs to, with all its tokens, at once."""
+        try:
+            sessions.log_out(RefreshToken(self.read(request)["refresh"]), now=timezone.now())
+        except TokenError:
+            raise AuthenticationFailed(WRONG_TOKEN) from None
+        return Response(status=204)
 
 
-class RefreshView(TokenRefreshView):
-    """Exchange a refresh token for a new pair; the old one is used up."""
+def person_with(request: Request, *, username: str, password: str) -> User:
+    """Whose password this is.
 
-    permission_classes = ()
+    Raises:
+        AuthenticationFailed: nobody's.
+        Throttled: there were too many wrong ones.
+    """
+    plain = request._request  # noqa: SLF001  # its documented way; axes leaves its marks on it
+    user = authenticate(plain, username=username, password=password)
+    if lockout.is_locked_out(plain):
+        raise Throttled(wait=lockout.seconds())
+    if not isinstance(user, User):
+        raise AuthenticationFailed(WRONG_PASSWORD)
+    return user
+
+
+def shows_second_factor(request: Request, user: User, otp: str | None) -> bool:
+    """Whether the person showed a second factor; False where they have none.
+
+    Raises:
+        OneTimePasswordNeeded, OneTimePasswordWrong: they have one.
+        Throttled: there were too many wrong ones.
+    """
+    if not django_otp.user_has_device(user):  # type: ignore[no-untyped-call]  # comes without types
+        return False
+    if otp is None:
+        raise OneTimePasswordNeeded
+    if second_factor.verify(user=user, code=otp) is not None:
+        return True
+    plain = request._request  # noqa: SLF001  # its documented way
+    lockout.count_failure(plain, user.get_username())
+    if lockout.is_locked_out(plain):
+        raise Throttled(wait=lockout.seconds())
+    raise OneTimePasswordWrong
+
+
+def membership_of(user: User, slug: str | None) -> Membership:
+    """For which merchant the person acts.
+
+    Raises:
+        ValidationError: no member of that merchant, or of several and none was named.
+    """
+    memberships = Membership.objects.select_related("user", "merchant").filter(user=user, merchant__is_active=True)
+    found = list((memberships.filter(merchant__slug=slug) if slug else memberships)[:2])
+    if len(found) != 1:
+        raise serializers.ValidationError({"merchant": "Name one merchant that you are a member of."})
+    return found[0]
+
+
+def who_calls(request: Request, actor: str) -> Who:
+    """Who is at the door, for the record."""
+    plain = request._request  # noqa: SLF001  # its documented way
+    return Who(actor, AuditEntry.Via.API, client_address(plain), request.META.get("HTTP_X_REQUEST_ID", ""))

@@ -48,10 +48,7 @@ def decide(
     unset whoever calls `work_off`; should that one die, a worker takes over. In the caller's transaction, which
     should be short: other decisions wait for its end.
     """
-    assert connection.in_atomic_block, "a decision and its letters are one commit"
-    # Without the lock two decisions at once would both see a letter as free, and both count it as theirs.
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])
+    take_turns()
     resolution = Resolution.objects.create(
         action=action,
         reason=reason,
@@ -68,6 +65,16 @@ def decide(
         outbox.stage("resolution.due", {"ids": [resolution.pk]}, request_id=request_id)
     log.info("dead_letters_resolved", resolution=resolution.pk, action=action, by=by, total=resolution.total)
     return resolution
+
+
+def take_turns() -> None:
+    """Wait until no other decision is being made, and have the others wait for the end of this transaction.
+
+    Without it two decisions at once would both see a letter as free, and both count it as theirs.
+    """
+    assert connection.in_atomic_block, "a decision and its letters are one commit"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])
 
 
 #: `decide`, in a transaction of its own.
@@ -173,17 +180,21 @@ def close(letter: DeadLetter, state: DeadLetter.State, *, now: datetime) -> None
 # --- keeping it going, and stopping it
 
 
+@transaction.atomic
 def stop(resolution_id: int, *, by: str) -> bool:
-    """Stop a running resolution after its present chunk; what it has not taken stays open. False if it does not run."""
+    """Stop a running resolution after its present chunk; what it has not taken stays open. False if it does not run.
+
+    In the caller's transaction if there is one.
+    """
     running = Resolution.objects.filter(pk=resolution_id, state=Resolution.State.RUNNING)
     stopped = bool(running.update(state=Resolution.State.STOPPED, revive_at=None))
     log.info("resolution_stopped", resolution=resolution_id, by=by, stopped=stopped)
     return stopped
 
 
-@transaction.atomic(durable=True)
+@transaction.atomic
 def resume(resolution_id: int, *, by: str, in_background: bool = True) -> bool:
-    """Go on with a stopped resolution; False if it is not stopped."""
+    """Go on with a stopped resolution; False if it is not stopped. In the caller's transaction if there is one."""
     stopped = Resolution.objects.filter(pk=resolution_id, state=Resolution.State.STOPPED)
     revive_at = Now() + timedelta(seconds=REVIVE_AFTER)
     resumed = bool(stopped.update(state=Resolution.State.RUNNING, revive_at=revive_at))

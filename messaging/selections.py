@@ -1,7 +1,7 @@
 """Which dead letters: one, several, or all that match."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,6 +49,10 @@ class Selection:
     def free(self) -> QuerySet[DeadLetter]:
         """Those of them that no running resolution has in hand."""
         return self.letters().filter(FREE)
+
+    def upto(self, last: int) -> "Selection":
+        """The same without what dies after a look, whose newest letter was this one. Named letters are named."""
+        return self if self.ids is not None else replace(self, up_to=last)
 
     def document(self) -> dict[str, Any]:
         """As a resolution keeps it."""

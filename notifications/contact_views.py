@@ -12,6 +12,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from merchants.audit import by
 from merchants.models import Scope
 from merchants.principal import caller_of
 from notifications import contacts
@@ -102,7 +103,11 @@ class ContactView(GenericAPIView[Contact]):
         serializer = ContactRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         contact, is_new = contacts.put(
-            merchant=caller.merchant, mode=caller.mode, user_id=read(user_id), fields=serializer.to_fields()
+            merchant=caller.merchant,
+            mode=caller.mode,
+            user_id=read(user_id),
+            fields=serializer.to_fields(),
+            who=by(request),
         )
         headers = {"Location": contact_path(contact)} if is_new else {}
         return Response(represent_contact(contact), status=201 if is_new else 200, headers=headers)
@@ -111,7 +116,7 @@ class ContactView(GenericAPIView[Contact]):
     def delete(self, request: Request, user_id: str) -> Response:
         """Forget how a payer is reached."""
         caller = caller_of(request)
-        if not contacts.forget(merchant=caller.merchant, mode=caller.mode, user_id=known(user_id)):
+        if not contacts.forget(merchant=caller.merchant, mode=caller.mode, user_id=known(user_id), who=by(request)):
             raise Http404
         return Response(status=204)
 

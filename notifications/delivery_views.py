@@ -10,6 +10,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from merchants.audit import by
 from merchants.models import Merchant, Mode, Scope
 from merchants.principal import caller_of
 from notifications.endpoint_views import endpoint_for
@@ -65,7 +66,7 @@ class DeliveriesView(GenericAPIView[Delivery]):
 
     def again(self, delivery_id: str) -> Response:
         """Begin a delivery anew."""
-        delivery = redeliver(delivery=self.one(delivery_id), now=timezone.now())
+        delivery = redeliver(delivery=self.one(delivery_id), now=timezone.now(), who=by(self.request))
         return Response(represent_delivery(delivery), status=202, headers={"Location": delivery_path(delivery)})
 
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils.translation import gettext_noop as _
 
+from merchants.audit import SYSTEM
 from notifications import endpoints
 from notifications.merchant_mail import tell_merchant
 from notifications.models import Delivery, WebhookEndpoint
@@ -76,6 +77,7 @@ def has_moved(locked: WebhookEndpoint, delivery: Delivery) -> bool:
 def give_up(locked: WebhookEndpoint, *, reason: str, now: datetime) -> None:
     """Disable it and tell its merchant."""
     endpoints.disable(locked, reason=reason, now=now)
+    endpoints.record(locked, "disabled", SYSTEM, reason, before={"enabled": True}, after={"enabled": False})
     tell(locked, OwnType.DISABLED, reason=reason, since=locked.failing_since or now, now=now)
 
 

@@ -10,6 +10,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from merchants.audit import by
 from merchants.models import Scope
 from merchants.principal import caller_of
 from notifications import endpoints
@@ -60,7 +61,9 @@ class EndpointsView(GenericAPIView[WebhookEndpoint]):
         caller = caller_of(request)
         serializer = EndpointRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        made = endpoints.create(merchant=caller.merchant, mode=caller.mode, **serializer.validated_data)
+        made = endpoints.create(
+            merchant=caller.merchant, mode=caller.mode, who=by(request), **serializer.validated_data
+        )
         return Response(with_secret(*made), status=201, headers={"Location": endpoint_path(made[0])})
 
     @extend_schema(
@@ -97,13 +100,13 @@ class EndpointView(GenericAPIView[WebhookEndpoint]):
         endpoint = endpoint_for(request, endpoint_id)
         serializer = EndpointChangeSerializer(data=request.data, context={"endpoint": endpoint})
         serializer.is_valid(raise_exception=True)
-        changed = endpoints.change(endpoint=endpoint, now=timezone.now(), **serializer.validated_data)
+        changed = endpoints.change(endpoint=endpoint, now=timezone.now(), who=by(request), **serializer.validated_data)
         return Response(represent_endpoint(changed))
 
     @extend_schema(operation_id="webhook_endpoints_delete", responses={204: None, **problems(401, 403, 404)})
     def delete(self, request: Request, endpoint_id: str) -> Response:
         """Send nothing more to it. What is under way is canceled; its deliveries stay as the record."""
-        endpoints.delete(endpoint=endpoint_for(request, endpoint_id), now=timezone.now())
+        endpoints.delete(endpoint=endpoint_for(request, endpoint_id), now=timezone.now(), who=by(request))
         return Response(status=204)
 
 
@@ -129,7 +132,7 @@ class RotateView(GenericAPIView[WebhookEndpoint]):
         A second rotation drops the oldest secret at once.
         """
         endpoint = endpoint_for(request, endpoint_id)
-        return Response(with_secret(*endpoints.rotate(endpoint=endpoint, now=timezone.now())))
+        return Response(with_secret(*endpoints.rotate(endpoint=endpoint, now=timezone.now(), who=by(request))))
 
 
 class SendTestView(GenericAPIView[WebhookEndpoint]):
@@ -149,6 +152,7 @@ class SendTestView(GenericAPIView[WebhookEndpoint]):
             endpoint=endpoint_for(request, endpoint_id),
             request_id=request.META["HTTP_X_REQUEST_ID"],
             now=timezone.now(),
+            who=by(request),
         )
         return Response(represent_delivery(delivery), status=202, headers={"Location": delivery_path(delivery)})
 
@@ -170,7 +174,9 @@ class RedeliverSinceView(GenericAPIView[WebhookEndpoint]):
         serializer = RedeliverSinceSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         chosen = serializer.validated_data
-        count = redeliver_since(endpoint=endpoint, since=chosen["since"], everything=chosen["all"], now=timezone.now())
+        count = redeliver_since(
+            endpoint=endpoint, since=chosen["since"], everything=chosen["all"], now=timezone.now(), who=by(request)
+        )
         return Response({"count": count}, status=202)
 
 

@@ -10,10 +10,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from psycopg import errors as postgres
 
+from merchants import audit
+from merchants.audit import SYSTEM, Who
 from merchants.models import Merchant, Mode
 from messaging import outbox
 from notifications import vault
 from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
+from notifications.masking import mask_url
 from notifications.models import Channel, Delivery, WebhookEndpoint
 from notifications.notices import OwnType
 from notifications.routes import topic_of
@@ -40,6 +43,8 @@ def create(
     kind: str = WebhookEndpoint.Kind.REGISTERED,
     event_types: Sequence[str] = (),
     description: str = "",
+    who: Who = SYSTEM,
+    reason: str = "",
 ) -> tuple[WebhookEndpoint, str]:
     """A new endpoint, and its secret, which nobody is shown again.
 
@@ -59,6 +64,7 @@ def create(
         secret=vault.lock(secret),
     )
     save(endpoint, force_insert=True)
+    record(endpoint, "created", who, reason, after=shown(endpoint))
     return endpoint, secret
 
 
@@ -72,7 +78,14 @@ def refuse_too_many(merchant: Merchant, mode: Mode, url: str) -> None:
 
 @transaction.atomic(durable=True)
 def change(
-    *, endpoint: WebhookEndpoint, now: datetime, enabled: bool | None = None, by: str = "its merchant", **fields: Any
+    *,
+    endpoint: WebhookEndpoint,
+    now: datetime,
+    enabled: bool | None = None,
+    by: str = "its merchant",
+    who: Who = SYSTEM,
+    reason: str = "",
+    **fields: Any,
 ) -> WebhookEndpoint:
     """Change `url`, `event_types` or `description`, and enable or disable. What waits for a disabled one is canceled,
     and what was not delivered will go to the new URL, of which nothing bad is known yet. `by`: who disables it, as
@@ -82,6 +95,7 @@ def change(
         EndpointExists: another endpoint has the URL. EndpointDeleted: see there.
     """
     locked = lock_present(endpoint.pk)
+    before = shown(locked)
     moves = fields.get("url", locked.url) != locked.url
     returns = enabled is True and not locked.enabled
     for name, value in fields.items():
@@ -95,15 +109,19 @@ def change(
         redirect(locked, Delivery.objects.filter(endpoint=locked).exclude(state=Delivery.State.DELIVERED))
     if enabled is False and locked.enabled:
         disable(locked, reason=f"disabled by {by}", now=now)
+    was, is_ = audit.difference(before, shown(locked))
+    if is_:
+        record(locked, deed(is_), who, reason, before=was, after=is_)
     return locked
 
 
 @transaction.atomic(durable=True)
-def delete(*, endpoint: WebhookEndpoint, now: datetime) -> None:
+def delete(*, endpoint: WebhookEndpoint, now: datetime, who: Who = SYSTEM, reason: str = "") -> None:
     """Send nothing more to it. Its deliveries stay as the record."""
     locked = lock(endpoint.pk)
     if locked.deleted_at is not None:
         return
+    record(locked, "deleted", who, reason, before=shown(locked))
     if locked.enabled:
         disable(locked, reason="deleted", now=now)
     locked.deleted_at = now
@@ -111,7 +129,9 @@ def delete(*, endpoint: WebhookEndpoint, now: datetime) -> None:
 
 
 @transaction.atomic(durable=True)
-def rotate(*, endpoint: WebhookEndpoint, now: datetime) -> tuple[WebhookEndpoint, str]:
+def rotate(
+    *, endpoint: WebhookEndpoint, now: datetime, who: Who = SYSTEM, reason: str = ""
+) -> tuple[WebhookEndpoint, str]:
     """A new secret. For a day everything is signed with the one before as well.
 
     Raises:
@@ -122,11 +142,14 @@ def rotate(*, endpoint: WebhookEndpoint, now: datetime) -> tuple[WebhookEndpoint
     locked.previous_secret, locked.previous_secret_until = locked.secret, now + ROTATION
     locked.secret = vault.lock(secret)
     locked.save(update_fields=["secret", "previous_secret", "previous_secret_until"])
+    record(locked, "secret_rotated", who, reason, after={"previous_secret_until": locked.previous_secret_until})
     return locked, secret
 
 
 @transaction.atomic(durable=True)
-def send_test(*, endpoint: WebhookEndpoint, request_id: str, now: datetime) -> Delivery:
+def send_test(
+    *, endpoint: WebhookEndpoint, request_id: str, now: datetime, who: Who = SYSTEM, reason: str = ""
+) -> Delivery:
     """Send an event that is about nothing but the endpoint.
 
     Raises:
@@ -149,7 +172,41 @@ def send_test(*, endpoint: WebhookEndpoint, request_id: str, now: datetime) -> D
     )
     delivery.save(force_insert=True)
     outbox.stage(topic_of(delivery.channel), {"ids": [str(delivery.pk)]}, request_id=request_id)
+    record(locked, "test_sent", who, reason, after={"delivery": delivery.pk})
     return delivery
+
+
+# --- the record
+
+
+def shown(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """What an entry of the audit holds of an endpoint: never a secret, nor what may be one in its URL."""
+    return {
+        "url": mask_url(endpoint.url),
+        "event_types": list(endpoint.event_types),
+        "description": endpoint.description,
+        "enabled": endpoint.enabled,
+    }
+
+
+def deed(changed: dict[str, Any]) -> str:
+    """What a change is called: by the switch, if that was turned."""
+    return {True: "enabled", False: "disabled"}.get(changed.get("enabled"), "changed")  # type: ignore[arg-type]
+
+
+def record(endpoint: WebhookEndpoint, done: str, who: Who, reason: str = "", **states: Any) -> None:
+    """The entry about an endpoint."""
+    audit.record(
+        who,
+        f"webhook_endpoint.{done}",
+        subject=f"webhook_endpoint:{endpoint.pk}",
+        merchant=endpoint.merchant,
+        reason=reason,
+        **states,
+    )
+
+
+# --- for those who call it
 
 
 def secrets_of(endpoint: WebhookEndpoint, *, now: datetime) -> list[str]:

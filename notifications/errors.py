@@ -1,6 +1,6 @@
 """Why a request about notifications was refused. Each class's docstring is what the caller reads."""
 
-from payments.errors import Refused
+from merchants.refusals import Refused
 
 
 class EndpointExists(Refused):

@@ -7,11 +7,12 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
+from merchants.strict import KnownFieldsOnly
 from notifications.models import Audience, Channel
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
 from notifications.preferences import About
 from notifications.serializers import ChosenListField
-from payments.fields import KnownFieldsOnly, PhoneField
+from payments.fields import PhoneField
 from payments.serializers import LinksSerializer
 
 #: Of a merchant's own people, by each channel: a mailing list has room for more.

@@ -7,6 +7,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from merchants.audit import by
 from merchants.models import Scope
 from merchants.principal import caller_of
 from notifications import preferences
@@ -39,6 +40,9 @@ class PreferencesView(GenericAPIView[Any]):
         serializer = PreferencesSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         merchant = preferences.change(
-            merchant=caller_of(request).merchant, wishes=serializer.to_wishes(), fields=serializer.to_fields()
+            merchant=caller_of(request).merchant,
+            wishes=serializer.to_wishes(),
+            fields=serializer.to_fields(),
+            who=by(request),
         )
         return Response(represent_preferences(merchant))

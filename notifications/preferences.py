@@ -7,7 +7,10 @@ from uuid import UUID
 
 from django.db import transaction
 
+from merchants import audit
+from merchants.audit import SYSTEM, Who
 from merchants.models import Merchant
+from notifications.masking import mask
 from notifications.models import Audience, Channel, Preference
 from payments.events import EventType
 
@@ -42,16 +45,35 @@ def wishes_of(merchant_ids: Iterable[UUID]) -> dict[UUID, dict[About, Wish]]:
 
 
 @transaction.atomic(durable=True)
-def change(*, merchant: Merchant, wishes: Mapping[About, Mapping[str, Any]], fields: Mapping[str, str]) -> Merchant:
+def change(
+    *, merchant: Merchant, wishes: Mapping[About, Mapping[str, Any]], fields: Mapping[str, str], who: Who = SYSTEM
+) -> Merchant:
     """Change what is named of these wishes, and the merchant's own `language` or `contact_email`; the rest stays."""
     locked = Merchant.objects.select_for_update(no_key=True).get(pk=merchant.pk)  # two halves of a wish are one row
+    present = wishes_of([locked.pk])[locked.pk]
+    before = shown(locked, present)
     for name, value in fields.items():
         setattr(locked, name, value)
     locked.save(update_fields=list(fields))
-    present = wishes_of([locked.pk])[locked.pk]
     for about, changes in wishes.items():
         write(locked, about, replace(present[about], **changes))
+    was, is_ = audit.difference(before, shown(locked, wishes_of([locked.pk])[locked.pk]))
+    if is_:
+        subject = f"merchant:{locked.pk}"
+        audit.record(who, "notification_preferences.changed", subject=subject, merchant=locked, before=was, after=is_)
     return locked
+
+
+def shown(merchant: Merchant, wishes: Mapping[About, Wish]) -> dict[str, Any]:
+    """What an entry of the audit holds of all this: addresses are masked."""
+    told: dict[str, Any] = {
+        "language": merchant.language,
+        "contact_email": mask(Channel.EMAIL, merchant.contact_email) if merchant.contact_email else "",
+    }
+    for (channel, audience), wish in wishes.items():
+        told[f"{channel}.{audience}.event_types"] = sorted(wish.event_types)
+        told[f"{channel}.{audience}.addresses"] = [mask(channel, address) for address in wish.addresses]
+    return told
 
 
 def write(merchant: Merchant, about: About, wish: Wish) -> None:

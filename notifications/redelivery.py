@@ -7,7 +7,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
+from merchants import audit
+from merchants.audit import SYSTEM, Who
 from messaging import outbox
+from notifications import endpoints
 from notifications.endpoints import lock_enabled, redirect
 from notifications.errors import DeliveryUnderWay
 from notifications.models import Delivery, WebhookEndpoint
@@ -18,7 +21,7 @@ UNDELIVERED: Final = (Delivery.State.FAILED, Delivery.State.CANCELED)
 
 
 @transaction.atomic(durable=True)
-def redeliver(*, delivery: Delivery, now: datetime) -> Delivery:
+def redeliver(*, delivery: Delivery, now: datetime, who: Who = SYSTEM, reason: str = "") -> Delivery:
     """Begin one delivery anew, with all its attempts, whatever became of it.
 
     Raises:
@@ -26,9 +29,19 @@ def redeliver(*, delivery: Delivery, now: datetime) -> Delivery:
     """
     if delivery.endpoint_id:
         redirect(lock_enabled(delivery.endpoint_id), ended().filter(pk=delivery.pk))
+    before = {"state": delivery.state, "tries": delivery.tries}
     if not begin_anew(delivery, now=now):
         raise DeliveryUnderWay
     delivery.refresh_from_db()
+    audit.record(
+        who,
+        "delivery.redelivered",
+        subject=f"delivery:{delivery.pk}",
+        merchant=delivery.merchant,
+        reason=reason,
+        before=before,
+        after={"state": delivery.state, "tries": delivery.tries},
+    )
     return delivery
 
 
@@ -41,7 +54,15 @@ def begin_anew(delivery: Delivery, *, now: datetime) -> bool:
 
 
 @transaction.atomic(durable=True)
-def redeliver_since(*, endpoint: WebhookEndpoint, since: datetime, everything: bool, now: datetime) -> int:
+def redeliver_since(
+    *,
+    endpoint: WebhookEndpoint,
+    since: datetime,
+    everything: bool,
+    now: datetime,
+    who: Who = SYSTEM,
+    reason: str = "",
+) -> int:
     """Begin an endpoint's deliveries since a time anew: those that ended undelivered, or with `everything` all that
     ended. They go out in their order, a few at a time. Returns how many there are.
 
@@ -58,6 +79,8 @@ def redeliver_since(*, endpoint: WebhookEndpoint, since: datetime, everything: b
     if first is not None:
         # One message has the endpoint looked after: whoever finishes a call to it takes what waits next.
         outbox.stage(topic_of(first.channel), {"ids": [str(first.pk)]}, request_id=first.request_id)
+    chosen_were = {"since": since, "everything": everything, "deliveries": count}
+    endpoints.record(locked, "redelivered", who, reason, after=chosen_were)
     return count
 
 

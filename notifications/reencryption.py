@@ -5,6 +5,8 @@ from uuid import UUID
 
 from django.db import transaction
 
+from merchants import audit
+from merchants.audit import Who
 from notifications import vault
 from notifications.endpoints import lock
 from notifications.models import WebhookEndpoint
@@ -26,3 +28,9 @@ def reencrypt(endpoint_id: UUID) -> None:
     locked.secret = vault.relock(locked.secret)
     locked.previous_secret = vault.relock(locked.previous_secret) if locked.previous_secret else ""
     locked.save(update_fields=["secret", "previous_secret"])
+
+
+@transaction.atomic(durable=True)
+def record(who: Who, *, done: int, stuck: int) -> None:
+    """That it was done, and to how many: an interrupted run is done again, and then told."""
+    audit.record(who, "webhook_secrets.reencrypted", after={"endpoints": done, "stuck": stuck})

@@ -34,5 +34,5 @@ def next_delay(channel: str, tries: int, failure: Failed) -> timedelta | None:
     waits = delays(channel)
     if failure.final or tries > len(waits):
         return None
-    wait = waits[tries - 1] * (1 + random.random() * JITTER)  # noqa: S311  # no secret
+    wait = waits[tries - 1] * (1 + random.random() * JITTER)  # noqa: S311  # no secret  # nosec B311
     return max(wait, timedelta(seconds=failure.retry_after or 0))

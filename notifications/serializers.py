@@ -6,11 +6,12 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
+from merchants.strict import KnownFieldsOnly
 from notifications.filters import TYPES
 from notifications.models import MAX_URL, Audience, Channel, Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.webhooks.targets import origin_of
 from payments.events import EVENT_TYPES
-from payments.fields import CardFreeCharField, KnownFieldsOnly, WebhookUrlField
+from payments.fields import CardFreeCharField, WebhookUrlField
 from payments.serializers import LinksSerializer
 
 

@@ -1,5 +1,6 @@
 """Payments in the admin: to look at, never to edit."""
 
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -8,17 +9,25 @@ from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from merchants.audit import by
+from merchants.confirmation import confirmed
+from merchants.exports import Exported
+from merchants.reasons import ActionWithReason, reason_in
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter
 from payments import breaker
+from payments.decline_blocks_admin import DeclineBlockAdmin
 from payments.declines import ERRORS, support_for
 from payments.models import Attempt, GatewayCircuit, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
 from payments.operations import retry_now
+
+__all__ = ["DeclineBlockAdmin", "GatewayCircuitAdmin", "GatewayEventAdmin", "PaymentAdmin"]
 
 
 def shorten(payment_id: UUID | None) -> str:
@@ -75,7 +84,7 @@ class ErrorFilter(admin.SimpleListFilter):
 
 
 @admin.register(Payment)
-class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
+class PaymentAdmin(LookOnly, Exported):
     """The list of payments and the story of one."""
 
     list_display = ("short_id", "state", "money", "order_id", "user_id", "error_code", "mode", "merchant", "created_at")
@@ -89,6 +98,28 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
     list_per_page = 50
     inlines: ClassVar = [AttemptInline, GatewayEventInline, EventInline]
     actions = ("take_up_now",)
+    action_form = ActionWithReason
+    export = "payments"
+    export_columns: ClassVar = {
+        "id": lambda payment: payment.pk,
+        "created_at": lambda payment: payment.created_at,
+        "merchant": lambda payment: payment.merchant.slug,
+        "mode": lambda payment: payment.mode,
+        "status": lambda payment: payment.status,
+        "amount": lambda payment: Decimal(to_major_units(payment.amount, payment.currency)),
+        "captured": lambda payment: Decimal(to_major_units(payment.amount_captured, payment.currency)),
+        "currency": lambda payment: payment.currency,
+        "order_id": lambda payment: payment.order_id,
+        "user_id": lambda payment: payment.user_id,
+        "description": lambda payment: payment.description,
+        "gateway": lambda payment: payment.gateway,
+        "gateway_reference": lambda payment: payment.gateway_reference,
+        "error_code": lambda payment: payment.error_code,
+        "decline_code": lambda payment: payment.decline_code,
+        "needs_review": lambda payment: "yes" if payment.needs_review else "no",
+        "finished_at": lambda payment: payment.finished_at,
+        "request_id": lambda payment: payment.request_id,
+    }
     fieldsets = (
         (None, {"fields": ("id", "state", "what_now", "dead_letters", "money", "captured", "merchant", "mode")}),
         (
@@ -203,9 +234,13 @@ class PaymentAdmin(LookOnly, admin.ModelAdmin[Payment]):
         return request.user.has_perm("payments.retry_payment")
 
     @admin.action(description="Take up now: retry or look up before the scheduled time", permissions=["retry"])
+    @method_decorator(confirmed)
     def take_up_now(self, request: HttpRequest, queryset: QuerySet[Payment]) -> None:
         """Bring forward what waits; what does not wait is left alone and counted."""
-        brought = [retry_now(payment_id=payment.pk, by=request.user.get_username()) for payment in queryset]
+        if (reason := reason_in(request)) is None:
+            return
+        who = by(request)
+        brought = [retry_now(payment_id=payment.pk, who=who, reason=reason) for payment in queryset]
         count = sum(brought)
         self.message_user(request, f"Taken up now: {count}. Did not wait for anything: {len(brought) - count}.")
 

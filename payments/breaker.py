@@ -14,10 +14,12 @@ from enum import StrEnum
 from typing import Final
 
 import structlog
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
+from merchants import audit
+from merchants.audit import Who
 from payments.models import GatewayCircuit
 
 log = structlog.get_logger(__name__)
@@ -140,21 +142,34 @@ def note_success(gateway: str) -> None:
 # --- the switch
 
 
-def pause(gateway: str, *, reason: str, by: str) -> None:
+@transaction.atomic(durable=True)
+def pause(gateway: str, *, reason: str, who: Who) -> None:
     """Let no call through from now on; those under way finish. Pausing again changes the reason."""
-    GatewayCircuit.objects.update_or_create(
-        pk=gateway, defaults={"paused_at": Now(), "pause_reason": reason, "paused_by": by}
-    )
-    log.warning("gateway_paused", gateway=gateway, reason=reason, by=by)
+    before = switch_of(gateway)
+    values = {"paused_at": Now(), "pause_reason": reason, "paused_by": who.name}
+    GatewayCircuit.objects.update_or_create(pk=gateway, defaults=values)
+    after = {"paused_by": who.name, "pause_reason": reason}
+    audit.record(who, "gateway.paused", subject=f"gateway:{gateway}", reason=reason, before=before, after=after)
+    log.warning("gateway_paused", gateway=gateway, reason=reason, by=who.actor)
 
 
-def resume(gateway: str, *, by: str) -> bool:
+@transaction.atomic(durable=True)
+def resume(gateway: str, *, who: Who, reason: str = "") -> bool:
     """Let calls through again; False if they were not paused. What waited is released within seconds."""
+    before = switch_of(gateway)
     paused = GatewayCircuit.objects.filter(pk=gateway, paused_at__isnull=False)
     resumed = bool(paused.update(paused_at=None, pause_reason="", paused_by=""))
     if resumed:
-        log.warning("gateway_resumed", gateway=gateway, by=by)
+        audit.record(who, "gateway.resumed", subject=f"gateway:{gateway}", reason=reason, before=before)
+        log.warning("gateway_resumed", gateway=gateway, by=who.actor)
     return resumed
+
+
+def switch_of(gateway: str) -> dict[str, str] | None:
+    """Who paused a gateway, and why, for the audit; locked until the end of the transaction."""
+    paused = GatewayCircuit.objects.select_for_update(no_key=True).filter(pk=gateway, paused_at__isnull=False)
+    found = paused.first()
+    return None if found is None else {"paused_by": found.paused_by, "pause_reason": found.pause_reason}
 
 
 # --- for people

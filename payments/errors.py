@@ -1,33 +1,8 @@
 """Why a request was refused. Each class's docstring is what the caller reads; nothing was done or stored."""
 
-from typing import ClassVar
 from uuid import UUID
 
-
-class Refused(Exception):
-    """The request was refused. A kind of refusal with a `title` has a page of its own, behind its `code`."""
-
-    code: ClassVar[str]
-    status_code: ClassVar[int] = 400
-    title: ClassVar[str] = ""
-    retryable: ClassVar[bool] = False
-    #: Every kind with a title, whichever room it is of.
-    kinds: ClassVar[list[type["Refused"]]] = []
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if cls.title:
-            cls.kinds.append(cls)
-
-    @property
-    def detail(self) -> str:
-        """One paragraph for the caller: what is wrong and how to mend it."""
-        return in_one_line(self.__doc__)
-
-
-def in_one_line(text: str | None) -> str:
-    """A docstring as a sentence of an answer."""
-    return " ".join((text or "").split())
+from merchants.refusals import Refused
 
 
 class IdempotencyKeyMissing(Refused):
@@ -111,6 +86,54 @@ class NothingToResolve(Refused):
     title = "Nothing to resolve"
 
 
+class ApprovalDecided(Refused):
+    """This has been decided already; nothing more was done. Look at it again: it says by whom, and what came of it."""
+
+    code = "approval_decided"
+    status_code = 409
+    title = "Approval decided already"
+
+
+class ApprovalExpired(Refused):
+    """It was asked for more than a day ago, so nothing was done; whoever still wants it asks again."""
+
+    code = "approval_expired"
+    status_code = 409
+    title = "Approval expired"
+
+
+class ApprovalOutgrown(Refused):
+    """What it is about has grown since it was asked for, so nothing was done; reject it, and have it asked for anew."""
+
+    code = "approval_outgrown"
+    status_code = 409
+    title = "Approval outgrown"
+
+
+class ApprovalOwn(Refused):
+    """What one has asked for oneself, another person must decide; nothing was done. You can only withdraw it."""
+
+    code = "approval_own"
+    status_code = 403
+    title = "Approval of one's own"
+
+
+class ApprovalNotYours(Refused):
+    """Only who has asked for something can withdraw it; nothing was done. You may be able to reject it."""
+
+    code = "approval_not_yours"
+    status_code = 403
+    title = "Approval of somebody else"
+
+
+class ApprovalForbidden(Refused):
+    """To decide this takes the permission for approvals, and the one for what is asked for; nothing was done."""
+
+    code = "approval_forbidden"
+    status_code = 403
+    title = "Approval not allowed"
+
+
 class OrderConflict(Refused):
     """Another payment has this order."""
 
@@ -133,3 +156,43 @@ class OrderAlreadyPaid(OrderConflict):
     code = "order_already_paid"
     status_code = 409
     title = "Order already paid"
+
+
+class TooManyPayments(Refused):
+    """This merchant has asked for more payments than its limit `creation` lets through; nothing was stored. Wait as
+    long as `Retry-After` says, then send the same request again with the same idempotency key.
+    """
+
+    code = "rate_limited_creation"
+    status_code = 429
+    title = "Too many payments"
+    retryable = True
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class TooManyDeclines(Refused):
+    """So many payments were declined lately that somebody may be testing stolen cards. No payment is accepted from
+    whom `detail` names until `Retry-After` has passed; nothing was stored. The operator can lift the block earlier.
+    """
+
+    code = "too_many_declines"
+    status_code = 429
+    title = "Too many declines"
+    retryable = True
+
+    def __init__(self, *, whole_merchant: bool, retry_after: int) -> None:
+        super().__init__(whole_merchant, retry_after)
+        self.whole_merchant = whole_merchant
+        self.retry_after = retry_after
+
+    @property
+    def detail(self) -> str:
+        """Who is blocked, and what to do."""
+        who = "all payers of this merchant" if self.whole_merchant else "this payer (`user_id`)"
+        return (
+            f"Too many payments of {who} were declined within an hour; none is accepted for a while, and nothing was "
+            "stored. Try again when `Retry-After` has passed, or ask the operator to lift the block."
+        )

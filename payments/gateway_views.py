@@ -1,5 +1,7 @@
 """Where gateways tell us what happened by themselves. The signature is the credential."""
 
+from typing import ClassVar
+
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -16,6 +18,7 @@ class GatewayWebhookView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    limits: ClassVar = {"POST": "gateway_events"}
 
     @extend_schema(exclude=True)
     def post(self, request: Request, gateway: str) -> Response:

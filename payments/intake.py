@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError, ValidationError
 
+from merchants.refusals import Refused
 from messaging import collector, dead_letters
 from messaging.consumer import Consumer, Delivery, TryAgain
 from messaging.correlation import first_acceptable
@@ -24,7 +25,7 @@ from payments.errors import (
     IdempotencyKeyReused,
     NoGateway,
     OrderConflict,
-    Refused,
+    TooManyDeclines,
 )
 from payments.operations import accept_payment
 from payments.parsers import BodyTooLarge, read_document
@@ -36,6 +37,8 @@ RETOLD: Final[dict[type[Refused], str]] = {
     IdempotencyKeyMissing: "The field `idempotency_key` is missing; a message without one could be charged twice.",
     IdempotencyKeyReused: "This `idempotency_key` belongs to another request, whose values differ. Nothing was "
     "charged for this one; it needs a key of its own.",
+    TooManyDeclines: "So many payments of this payer, or of the merchant, were declined within an hour that somebody "
+    "may be testing stolen cards. Nothing was charged. Once the block has ended or is lifted, replay this message.",
     NoGateway: "No gateway is configured for the `mode` live. Configure one and replay this message, or discard it.",
 }
 

@@ -11,7 +11,7 @@ from django.core.validators import slug_re
 from rest_framework import serializers
 
 from merchants.models import Merchant, Mode
-from payments.errors import Refused
+from merchants.refusals import Refused
 from payments.fields import without_card_numbers
 from payments.idempotency import choose_key
 from payments.operations import PaymentRequest

@@ -10,7 +10,9 @@ from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from payments.errors import OrderConflict, Refused, in_one_line
+from merchants.refusals import Refused, in_one_line
+from merchants.throttling import after_refusal
+from payments.errors import OrderConflict
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -83,7 +85,8 @@ class RefusedException(exceptions.APIException):
         super().__init__(refusal.detail, code=refusal.code)
         self.refusal = refusal
         self.status_code = refusal.status_code
-        self.wait = 1 if refusal.retryable else None
+        self.wait = refusal.retry_after if refusal.retryable else None
+        self.auth_header = 'Bearer realm="api"' if refusal.status_code == 401 else None  # RFC 9110, section 15.5.2
 
 
 class Unavailable(exceptions.APIException):
@@ -98,12 +101,20 @@ class ProblemHandler(ExceptionHandler):
     """Turns any exception of a view into a response."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        """Dress refusals and an unreachable database for the framework."""
+        """Dress refusals and an unreachable database for the framework; count whom a refusal left uncounted."""
+        known = self.dress(exc)
+        if not isinstance(known, exceptions.APIException):
+            return known
+        return after_refusal(known, self.context.get("request"), self.context.get("view"))
+
+    def dress(self, exc: Exception) -> Exception:
+        """The exception as the framework knows it, if it is a known one."""
         if isinstance(exc, Refused):
             return RefusedException(exc)
         if isinstance(exc, Error) and is_outage(exc):
             return Unavailable()
-        return super().convert_known_exceptions(exc)
+        converted: Exception = super().convert_known_exceptions(exc)
+        return converted
 
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         """The problem, under its own media type."""

@@ -12,8 +12,11 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from merchants import buckets, limits
 from merchants.models import Scope
 from merchants.principal import caller_of
+from merchants.throttling import plain
+from payments.errors import TooManyPayments
 from payments.filters import PaymentFilter
 from payments.idempotency import Answer, choose_key
 from payments.models import Payment
@@ -50,6 +53,7 @@ class PaymentsView(GenericAPIView[Payment]):
     """Create payments and list them."""
 
     scopes: ClassVar = {"GET": Scope.PAYMENTS_READ, "POST": Scope.PAYMENTS_WRITE}
+    limits: ClassVar = {"POST": None}  # goes by the bucket
     serializer_class = PaymentSerializer
     pagination_class = NewestFirst
     filterset_class = PaymentFilter
@@ -72,7 +76,7 @@ class PaymentsView(GenericAPIView[Payment]):
             (202, "application/json"): OpenApiResponse(
                 PaymentSerializer, description="Accepted. This is the payment as it was then, on a repetition as well."
             ),
-            **problems(400, 401, 403, 409, 413, 415, 422, 503),
+            **problems(400, 401, 403, 409, 413, 415, 422, 429, 503),
         },
     )
     def post(self, request: Request) -> HttpResponse:
@@ -82,19 +86,28 @@ class PaymentsView(GenericAPIView[Payment]):
         answer comes when the payment has ended, if that is soon enough.
         """
         caller = caller_of(request)
+        # First of all, so that requests which are wrong count as well.
+        ticket = buckets.take(caller.merchant, caller.mode)
+        limits.note(plain(request), limits.usage_of(ticket))
         body = request.data
         in_body = body.get("idempotency_key") if isinstance(body, dict) else None
         key = choose_key(request.headers.get("Idempotency-Key"), None if in_body is None else str(in_body))
         serializer = PaymentRequestSerializer(data=body, context={"merchant": caller.merchant})
         serializer.is_valid(raise_exception=True)
-        answer = accept_payment(
-            merchant=caller.merchant,
-            mode=caller.mode,
-            idempotency_key=key,
-            request=serializer.to_request(),
-            request_id=request.META["HTTP_X_REQUEST_ID"],
-            now=timezone.now(),
-        )
+        try:
+            answer = accept_payment(
+                merchant=caller.merchant,
+                mode=caller.mode,
+                idempotency_key=key,
+                request=serializer.to_request(),
+                request_id=request.META["HTTP_X_REQUEST_ID"],
+                now=timezone.now(),
+                admitted=ticket.granted,
+            )
+        except TooManyPayments:
+            raise TooManyPayments(retry_after=ticket.retry_after) from None
+        if answer.replayed and ticket.granted:
+            buckets.give_back(ticket)
         return final_or_accepted(answer, seconds=preferred_wait(request.headers.get("Prefer", "")))
 
     @extend_schema(

@@ -15,7 +15,7 @@ from sandbox.server import Gateway
 from sandbox.settings import LiveSettings, SettingInvalid
 from sandbox.webhooks import SecretInvalid, Webhooks, read_secret
 
-SECRET_VARIABLE = "SANDBOX_WEBHOOK_SECRET"  # noqa: S105 -- the variable's name
+SECRET_VARIABLE = "SANDBOX_WEBHOOK_SECRET"  # noqa: S105  # the variable's name  # nosec B105
 
 
 def main() -> None:

@@ -93,8 +93,8 @@ class LiveSettings:
 
     def _begin_draws(self) -> None:
         # Two of them: how many webhooks happen to wait shall not change which charges fail.
-        self._faults = random.Random(self.current.seed)  # noqa: S311 -- to be repeated, not to be secret
-        self._order = random.Random(self.current.seed)  # noqa: S311
+        self._faults = random.Random(self.current.seed)  # noqa: S311  # to be repeated, not secret  # nosec B311
+        self._order = random.Random(self.current.seed)  # noqa: S311  # nosec B311
 
 
 def draw(faults: Mapping[str, float], point: float) -> str | None:

@@ -11,17 +11,36 @@ from django.test import Client
 from django.utils import timezone
 
 from merchants import api_keys
-from merchants.models import Merchant, Mode
+from merchants.fuse import redis_fuse
+from merchants.local_buckets import local_buckets
+from merchants.models import Membership, Merchant, Mode, User
 from payments.gateways import registry
 from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment
+from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
+from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
 
 API_KEY = "sk_test_the-key-of-the-tests"
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted() -> None:
+    """What the process itself remembers of limits; what the tables do goes with each test."""
+    redis_fuse.reset()
+    local_buckets.clear()
+    blocks_in_force.forget()
+
+
+@pytest.fixture
+def quick_passwords(settings: object) -> None:
+    """For tests that log in: the hash of production takes a good part of a second, and that is not what they test."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
@@ -39,6 +58,26 @@ def client(merchant: Merchant) -> Client:
     """An HTTP client with the merchant's test key, in the server's own process."""
     api_keys.register_key(API_KEY, merchant=merchant, mode=Mode.TEST, name="tests")
     return Client(headers={"authorization": f"Bearer {API_KEY}"}, raise_request_exception=False)
+
+
+@pytest.fixture
+def anybody() -> Client:
+    """A client without a credential."""
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def person(db: None, settings: object) -> Callable[..., User]:
+    """A person with a password, and a role at each of some merchants."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+
+    def make(roles: dict[Merchant, str], name: str = "ada", **fields: object) -> User:
+        user = User.objects.create_user(name, password=PASSWORD, **fields)
+        for merchant, role in roles.items():
+            Membership.objects.create(user=user, merchant=merchant, role=role)
+        return user
+
+    return make
 
 
 @pytest.fixture

@@ -89,6 +89,13 @@ class System:
             "BREAKER_MIN_CALLS": "200",
             "BREAKER_FAILURE_RATE": "1",
             "BREAKER_OPEN_FOR": "0.5",
+            # So do the limits.
+            "LIMIT_READS": "1000000/m",
+            "LIMIT_WRITES": "1000000/m",
+            "LIMIT_GATEWAY_EVENTS": "1000000/m",
+            "CREATION_BURST": "1000000",
+            "DECLINES_PER_PAYER": "0",
+            "DECLINES_PER_MERCHANT": "0",
             "SANDBOX_WEBHOOK_SECRET": self.webhook_secret,
             "EMAIL_FOLDER": str(self.folder / "mail"),
             "SMS_FOLDER": str(self.folder / "sms"),

@@ -5,7 +5,7 @@ from typing import Final
 
 from django.db import Error
 
-from console.doctor import environment, gateways, notifications, postgres, processes, rabbitmq
+from console.doctor import environment, gateways, limits, notifications, postgres, processes, rabbitmq
 from console.doctor.finding import Finding, State, failed, first_line, warning
 
 #: What is looked at -> who looks.
@@ -18,6 +18,7 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
     "triggers": postgres.triggers,
     "clock": postgres.clock,
     "RabbitMQ": rabbitmq.topology_in_force,
+    "limits": limits.counter,
     "processes": processes.signs_of_life,
     "gateways": gateways.configured,
     "breakers": gateways.held_up,

@@ -84,6 +84,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     sandbox_port = free_port()
     info: dict[str, Any] = {
         "url": f"http://127.0.0.1:{port}",
+        "console_url": f"http://127.0.0.1:{port}/{os.environ.get('ADMIN_PATH') or 'admin'}/",
         "api_key": secrets.api_key,
         "admin_user": demo.ADMIN_USER,
         "admin_password": secrets.admin_password,

@@ -61,7 +61,7 @@ def write_private(file: Path, document: dict[str, Any]) -> None:
 def table(demo: dict[str, Any], *, data: Path) -> str:
     """The table that is printed when all is ready."""
     rows = [
-        ("Console", f"{demo['url']}/admin/"),
+        ("Console", demo["console_url"]),
         ("  user", demo["admin_user"]),
         ("  password", demo["admin_password"]),
         ("API docs", f"{demo['url']}/docs"),

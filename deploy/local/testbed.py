@@ -15,12 +15,17 @@ from typing import Final
 
 from deploy.local.machine import CannotStart
 from deploy.local.rabbitmq import find_server
+from deploy.local.redis import find_redis
 from deploy.local.servers import start_servers
 from deploy.local.supervisor import Supervisor
 
 MISSING_RABBITMQ: Final = (
     "The tests need a RabbitMQ: install the package rabbitmq-server (Debian/Ubuntu as root: apt-get install -y "
     "rabbitmq-server; macOS: brew install rabbitmq), or set RABBITMQ_URL to a node that may be used for tests."
+)
+MISSING_REDIS: Final = (
+    "The tests need a redis-server, of which they start private ones: install the package redis-server (Debian/Ubuntu "
+    "as root: apt-get install -y redis-server; macOS: brew install redis)."
 )
 
 
@@ -31,6 +36,7 @@ def main(command: list[str]) -> int:
     supervisor = Supervisor(say=print)
     try:
         install_rabbitmq()
+        install_redis()
         # The tests that crash PostgreSQL start one of their own, which is durable.
         servers = start_servers(supervisor, folder, durable=False)
         servers.await_rabbitmq()
@@ -53,16 +59,26 @@ def main(command: list[str]) -> int:
 
 def install_rabbitmq() -> None:
     """On Debian and Ubuntu as root, install rabbitmq-server where it is missing; elsewhere say what to do."""
-    if os.environ.get("RABBITMQ_URL") or find_server():
-        return
+    if not os.environ.get("RABBITMQ_URL") and not find_server():
+        install("rabbitmq-server", otherwise=MISSING_RABBITMQ)
+
+
+def install_redis() -> None:
+    """The same for redis-server."""
+    if not find_redis():
+        install("redis-server", otherwise=MISSING_REDIS)
+
+
+def install(package: str, *, otherwise: str) -> None:
+    """Install a package by apt-get. Raises CannotStart, with what to do, where that is not possible."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise CannotStart(MISSING_RABBITMQ)
-    print("Installing rabbitmq-server with apt-get, once …", flush=True)
+        raise CannotStart(otherwise)
+    print(f"Installing {package} with apt-get, once …", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "rabbitmq-server"]):
+    for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
         done = subprocess.run(["apt-get", *arguments], env=env, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise CannotStart(f"{MISSING_RABBITMQ}\napt-get said: {done.stderr.strip()[-1000:]}")
+            raise CannotStart(f"{otherwise}\napt-get said: {done.stderr.strip()[-1000:]}")
 
 
 if __name__ == "__main__":

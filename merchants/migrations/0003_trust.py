@@ -3,7 +3,11 @@
 import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
+import django.db.models.expressions
 import django.db.models.functions.datetime
+import merchants.ceilings
+import django.db.models.functions.text
+import django.db.models.lookups
 import pgtrigger.compiler
 import pgtrigger.migrations
 import uuid
@@ -66,13 +70,13 @@ class Migration(migrations.Migration):
                 ('refreshed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('expires_at', models.DateTimeField()),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('end', models.CharField(blank=True, choices=[('logout', 'Logout'), ('reused', 'an old refresh token was used again'), ('changed', 'the password was changed'), ('revoked', 'staff ended it')], max_length=10)),
+                ('end', models.CharField(blank=True, choices=[('logout', 'Logout'), ('reused', 'an old refresh token was used again'), ('changed', 'the password was changed, or its person deactivated'), ('revoked', 'staff ended it')], max_length=10)),
             ],
         ),
         migrations.AddField(
             model_name='merchant',
             name='amount_ceilings',
-            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.'),
+            field=models.JSONField(blank=True, db_default=models.Value('{}', output_field=models.JSONField()), default=dict, help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. A currency that is not named has none.', validators=[merchants.ceilings.validate_ceilings]),
         ),
         migrations.AddField(
             model_name='merchant',
@@ -113,7 +117,7 @@ class Migration(migrations.Migration):
                 'permissions': [('decide_approval', 'Can approve and reject what others ask for')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['-requested_at'], name='approval_pending')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='approval_has_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('state', 'pending')), models.Q(models.Q(('state', 'pending'), _negated=True), ('decided_at__isnull', False), models.Q(('decided_by', ''), _negated=True)), _connector='OR'), name='approval_decided_iff_not_pending'), models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['approved', 'rejected']), _negated=True), models.Q(('decided_by', models.F('requested_by')), _negated=True), _connector='OR'), name='approval_needs_another_person')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='approval_has_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('decided_by', ''), ('state', 'pending')), models.Q(models.Q(('state', 'pending'), _negated=True), ('decided_at__isnull', False), models.Q(('decided_by', ''), _negated=True)), _connector='OR'), name='approval_decided_iff_not_pending'), models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['approved', 'rejected']), _negated=True), django.db.models.expressions.NegatedExpression(django.db.models.lookups.Exact(django.db.models.functions.text.Lower('decided_by'), django.db.models.functions.text.Lower('requested_by'))), _connector='OR'), name='approval_needs_another_person')],
             },
         ),
         pgtrigger.migrations.AddTrigger(
@@ -128,10 +132,6 @@ class Migration(migrations.Migration):
             model_name='auditentry',
             name='merchant',
             field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='merchants.merchant'),
-        ),
-        migrations.AddIndex(
-            model_name='bucket',
-            index=models.Index(fields=['full_at'], name='bucket_full'),
         ),
         migrations.AddIndex(
             model_name='counter',
@@ -159,6 +159,10 @@ class Migration(migrations.Migration):
             model_name='auditentry',
             index=models.Index(fields=['actor', '-id'], name='audit_actor'),
         ),
+        migrations.AddIndex(
+            model_name='auditentry',
+            index=models.Index(fields=['request_id', '-id'], name='audit_request'),
+        ),
         pgtrigger.migrations.AddTrigger(
             model_name='auditentry',
             trigger=pgtrigger.compiler.Trigger(name='audit_is_append_only', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;", hash='678765515895896c89bbe25647b51f87655f636e', operation='UPDATE OR DELETE', pgid='pgtrigger_audit_is_append_only_a49a2', table='merchants_auditentry', when='BEFORE')),
@@ -178,5 +182,14 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             "ALTER TABLE merchants_counter SET UNLOGGED; ALTER TABLE merchants_bucket SET UNLOGGED",
             "ALTER TABLE merchants_counter SET LOGGED; ALTER TABLE merchants_bucket SET LOGGED",
+        ),
+        # Sessions took the place of simplejwt's lists of tokens; its app is not installed any more.
+        migrations.RunSQL(
+            """
+            DROP TABLE IF EXISTS token_blacklist_blacklistedtoken;
+            DROP TABLE IF EXISTS token_blacklist_outstandingtoken;
+            DELETE FROM django_migrations WHERE app = 'token_blacklist';
+            """,
+            migrations.RunSQL.noop,
         ),
     ]

@@ -30,13 +30,8 @@ class Bucket(models.Model):
     """A token bucket, as the one time at which it will be full again (the GCRA of ATM networks)."""
 
     key = models.CharField(primary_key=True, max_length=255)
+    # Without an index: each payment writes it, and the table has one row for each merchant and mode.
     full_at = models.DateTimeField()
-
-    class Meta:
-        indexes: ClassVar = [
-            # Pruning: a full bucket is like none.
-            models.Index(fields=["full_at"], name="bucket_full"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.key}: full at {self.full_at}"

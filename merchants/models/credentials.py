@@ -58,7 +58,7 @@ class LoginSession(models.Model):
     class End(models.TextChoices):
         LOGOUT = "logout"
         REUSED = "reused", "an old refresh token was used again"
-        CHANGED = "changed", "the password was changed"
+        CHANGED = "changed", "the password was changed, or its person deactivated"
         REVOKED = "revoked", "staff ended it"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

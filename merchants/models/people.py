@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
+from merchants.ceilings import validate_ceilings
+
 
 class Mode(models.TextChoices):
     """Whether real money moves. Test objects and live objects never meet."""
@@ -84,6 +86,7 @@ class Merchant(models.Model):
         default=dict,
         db_default=models.Value("{}", output_field=models.JSONField()),
         blank=True,
+        validators=[validate_ceilings],
         help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. '
         "A currency that is not named has none.",
     )

@@ -1,15 +1,19 @@
 """Who did what, and what waits for a second person."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import pgtrigger
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Q
+from django.db.models.functions import Lower, Now
+from django.db.models.lookups import Exact
 
 from merchants.models.people import Merchant
+
+#: Names are compared without their case.
+SAME_PERSON: Final = Exact(Lower("decided_by"), Lower("requested_by"))
 
 
 class AuditEntry(models.Model):
@@ -45,6 +49,8 @@ class AuditEntry(models.Model):
             models.Index(fields=["subject", "-id"], name="audit_subject"),
             models.Index(fields=["merchant", "-id"], name="audit_merchant"),
             models.Index(fields=["actor", "-id"], name="audit_actor"),
+            # What one request did.
+            models.Index(fields=["request_id", "-id"], name="audit_request"),
         ]
         triggers: ClassVar = [
             pgtrigger.Protect(name="audit_is_append_only", operation=pgtrigger.Update | pgtrigger.Delete),
@@ -96,7 +102,7 @@ class Approval(models.Model):
             ),
             # The four eyes themselves. Only the one who asked can withdraw.
             models.CheckConstraint(
-                condition=~Q(state__in=["approved", "rejected"]) | ~Q(decided_by=F("requested_by")),
+                condition=~Q(state__in=["approved", "rejected"]) | ~SAME_PERSON,  # type: ignore[arg-type]  # it is one
                 name="approval_needs_another_person",
             ),
         ]

@@ -9,6 +9,10 @@ from django.core.validators import EmailValidator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from merchants.confirmation import ConfirmedEdits
+from merchants.reasons import ReasonField
+from merchants.recorded import Recorded
+from notifications import contacts
 from notifications.masking import mask
 from notifications.models import Audience, Channel, Contact, Preference
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
@@ -24,6 +28,7 @@ class ContactForm(forms.ModelForm[Contact]):
     """How a payer is reached."""
 
     language = forms.ChoiceField(choices=[("", "The merchant's"), *settings.LANGUAGES], required=False)
+    reason = ReasonField()
 
     class Meta:
         """All that there is of one."""
@@ -40,9 +45,10 @@ class ContactForm(forms.ModelForm[Contact]):
 
 
 @admin.register(Contact)
-class ContactAdmin(admin.ModelAdmin[Contact]):
+class ContactAdmin(ConfirmedEdits, Recorded):
     """The addresses behind the merchants' own user ids."""
 
+    kind = "contact"
     form = ContactForm
     list_display = ("user_id", "masked_email", "masked_phone", "language", "merchant", "mode", "updated_at")
     list_filter = ("mode", "language")
@@ -62,6 +68,10 @@ class ContactAdmin(admin.ModelAdmin[Contact]):
         term = search_term.strip()
         found = Q(user_id=term) | Q(email__iexact=term) | Q(phone=term)
         return (queryset.filter(found) if term else queryset), False
+
+    def shown_in_entries(self, row: Contact) -> dict[str, Any]:
+        """Masked."""
+        return contacts.shown(row)
 
     @admin.display(description="email")
     def masked_email(self, contact: Contact) -> str:
@@ -88,6 +98,7 @@ class PreferenceForm(forms.ModelForm[Preference]):
         widget=forms.Textarea(attrs={"rows": 4, "cols": 60}),
         help_text=f"One in each line, {MOST_ADDRESSES} at most; for the merchant's own people only.",
     )
+    reason = ReasonField()
 
     class Meta:
         """All that there is of one."""
@@ -130,9 +141,10 @@ def is_address(channel: str | None, text: str) -> bool:
 
 
 @admin.register(Preference)
-class PreferenceAdmin(admin.ModelAdmin[Preference]):
+class PreferenceAdmin(ConfirmedEdits, Recorded):
     """What merchants have decided. Where there is nothing, payers get mail and SMS of successes, if they can be."""
 
+    kind = "preference"
     form = PreferenceForm
     list_display = ("merchant", "channel", "audience", "wanted", "count")
     list_filter = ("channel", "audience")
@@ -142,6 +154,12 @@ class PreferenceAdmin(admin.ModelAdmin[Preference]):
     ordering = ("-id",)
     show_full_result_count = False
     autocomplete_fields: ClassVar = ["merchant"]
+
+    def shown_in_entries(self, row: Preference) -> dict[str, Any]:
+        """Masked."""
+        addresses = [mask(row.channel, address) for address in row.addresses]
+        about = {"channel": row.channel, "audience": row.audience}
+        return {**about, "event_types": list(row.event_types), "addresses": addresses}
 
     @admin.display(description="events")
     def wanted(self, preference: Preference) -> str:

@@ -11,10 +11,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from merchants.audit import by
+from merchants.confirmation import confirmed
+from merchants.reasons import ActionWithReason, reason_in
+from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, block, link
 from messaging.models import DeadLetter
@@ -23,7 +28,6 @@ from notifications.admin.delivery_filters import AgeFilter, EventTypeFilter, fin
 from notifications.errors import DeliveryUnderWay, EndpointDeleted, EndpointDisabled
 from notifications.masking import mask
 from notifications.models import Delivery, DeliveryAttempt
-from payments.errors import Refused
 
 MAY_REDELIVER: Final = "notifications.redeliver_delivery"
 #: Redelivered at a time, one by one, while a browser waits. An endpoint's page has a way for more.
@@ -91,6 +95,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
     show_full_result_count = False
     list_per_page = 50
     actions = ("redeliver_selected",)
+    action_form = ActionWithReason
     inlines: ClassVar = [AttemptInline]
     fieldsets = (
         (None, {"fields": ("state_badge", "happened", "what_next", "dead_letters")}),
@@ -122,7 +127,7 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
 
     def get_urls(self) -> list[Any]:
         """With the button of one delivery."""
-        view = self.admin_site.admin_view(require_POST(self.redeliver_one))
+        view = self.admin_site.admin_view(require_POST(confirmed(self.redeliver_one)))
         return [
             path("<uuid:delivery_id>/redeliver/", view, name="notifications_delivery_redeliver"),
             *super().get_urls(),
@@ -148,28 +153,33 @@ class DeliveryAdmin(LookOnly, admin.ModelAdmin[Delivery]):
         return request.user.has_perm(MAY_REDELIVER)
 
     @admin.action(description="Redeliver selected deliveries", permissions=["redeliver"])
+    @method_decorator(confirmed)
     def redeliver_selected(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Each by itself: what one is refused does not hold up the others."""
+        if (reason := reason_in(request)) is None:
+            return
         chosen = list(queryset.order_by("id")[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
             words = f"Nothing was done: select at most {MOST_AT_ONCE}, or use `Redeliver since…` of a webhook endpoint."
             messages.error(request, words)
             return
-        self.redeliver(request, chosen)
+        self.redeliver(request, chosen, reason)
 
     def redeliver_one(self, request: HttpRequest, delivery_id: Any) -> HttpResponse:
         """The button on a delivery's page."""
         if not self.has_redeliver_permission(request):
             raise PermissionDenied
-        self.redeliver(request, [get_object_or_404(Delivery, pk=delivery_id)])
+        delivery = get_object_or_404(Delivery, pk=delivery_id)
+        if (reason := reason_in(request)) is not None:
+            self.redeliver(request, [delivery], reason)
         return redirect("admin:notifications_delivery_change", delivery_id)
 
-    def redeliver(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
+    def redeliver(self, request: HttpRequest, deliveries: list[Delivery], reason: str) -> None:
         """Do it, record it, and say what was refused."""
         begun, refused = 0, Counter[type[Refused]]()
         for delivery in deliveries:
             try:
-                redelivery.redeliver(delivery=delivery, now=timezone.now())
+                redelivery.redeliver(delivery=delivery, now=timezone.now(), who=by(request), reason=reason)
             except tuple(REFUSALS) as refusal:
                 refused[type(refusal)] += 1
                 continue

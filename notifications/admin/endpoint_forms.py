@@ -6,6 +6,7 @@ from django import forms
 from django.conf import settings
 
 from merchants.models import Merchant, Mode
+from merchants.reasons import ReasonField
 from notifications.models import MAX_URL, WebhookEndpoint
 from notifications.webhooks.targets import TargetRefused, check_url, origin_of
 from payments.events import EVENT_TYPES
@@ -51,6 +52,7 @@ class EndpointForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "console-wide"}),
         help_text="For people: what it is for.",
     )
+    reason = ReasonField(widget=forms.TextInput(attrs={"class": "console-wide"}))
 
     def clean_url(self) -> str:
         """One that may be called."""
@@ -86,3 +88,4 @@ class RedeliverSinceForm(forms.Form):
         label="Also what was delivered",
         help_text="Otherwise only what failed or was canceled. What is delivered twice has the same event id.",
     )
+    reason = ReasonField(widget=forms.TextInput(attrs={"class": "console-wide"}))

@@ -18,6 +18,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from merchants.audit import by
+from merchants.confirmation import confirmed
+from merchants.reasons import reason_in
 from notifications import endpoints, redelivery
 from notifications.admin.endpoint_forms import EndpointForm, RedeliverSinceForm
 from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
@@ -55,6 +58,7 @@ def page_of(view: Page, model_admin: Any) -> Callable[..., HttpResponse]:
 
 
 @never_cache
+@confirmed
 def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
     """The form of a new endpoint; then its secret."""
     if not may_manage(request):
@@ -62,7 +66,7 @@ def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
     form = EndpointForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            endpoint, secret = endpoints.create(**form.cleaned_data)
+            endpoint, secret = endpoints.create(who=by(request), **form.cleaned_data)
         except (EndpointExists, TooManyEndpoints) as refusal:
             form.add_error(None, refusal.detail)
         else:
@@ -75,9 +79,9 @@ def create(request: HttpRequest, model_admin: Any) -> HttpResponse:
 @never_cache
 def rotate(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> HttpResponse:
     """GET asks; POST makes a new secret and shows it."""
-    if request.method != "POST":
+    if request.method != "POST" or (reason := reason_in(request)) is None:
         return show(request, model_admin, "rotate.html", {"title": "Rotate the secret?", "endpoint": endpoint})
-    rotated, secret = endpoints.rotate(endpoint=endpoint, now=timezone.now())
+    rotated, secret = endpoints.rotate(endpoint=endpoint, now=timezone.now(), who=by(request), reason=reason)
     model_admin.log_change(request, rotated, "Rotated the secret.")
     return show_secret(request, rotated, model_admin, secret=secret, title="Secret rotated")
 
@@ -85,11 +89,11 @@ def rotate(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) ->
 @never_cache
 def disable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> HttpResponse:
     """GET asks, and says what would be canceled; POST disables."""
-    if request.method != "POST":
+    if request.method != "POST" or (reason := reason_in(request)) is None:
         waiting = Delivery.objects.filter(endpoint=endpoint, state=Delivery.State.PENDING).count()
         context = {"title": "Disable this endpoint?", "endpoint": endpoint, "waiting": waiting}
         return show(request, model_admin, "disable.html", context)
-    endpoints.change(endpoint=endpoint, enabled=False, by="support", now=timezone.now())
+    endpoints.change(endpoint=endpoint, enabled=False, by="support", now=timezone.now(), who=by(request), reason=reason)
     model_admin.log_change(request, endpoint, "Disabled.")
     messages.success(request, "Disabled: nothing more is sent to it.")
     return back_to(endpoint)
@@ -98,8 +102,10 @@ def disable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -
 @require_POST
 def enable(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> HttpResponse:
     """Call it again from now on."""
+    if (reason := reason_in(request)) is None:
+        return back_to(endpoint)
     missed_since = endpoint.failing_since or endpoint.disabled_at or timezone.now()
-    endpoints.change(endpoint=endpoint, enabled=True, now=timezone.now())
+    endpoints.change(endpoint=endpoint, enabled=True, now=timezone.now(), who=by(request), reason=reason)
     model_admin.log_change(request, endpoint, "Enabled.")
     words = f"Enabled. What it missed since {missed_since:%Y-%m-%d %H:%M} UTC can be redelivered: `Redeliver since…`."
     messages.success(request, words)
@@ -111,7 +117,7 @@ def test(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any) -> H
     """Send it an event about nothing; then to where its story is told."""
     try:
         delivery = endpoints.send_test(
-            endpoint=endpoint, request_id=request.META["HTTP_X_REQUEST_ID"], now=timezone.now()
+            endpoint=endpoint, request_id=request.META["HTTP_X_REQUEST_ID"], now=timezone.now(), who=by(request)
         )
     except EndpointDisabled as refusal:
         messages.warning(request, refusal.detail)
@@ -128,7 +134,9 @@ def redeliver(request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any)
     form = RedeliverSinceForm(request.POST or None, initial={"since": proposed})
     if request.method == "POST" and form.is_valid():
         try:
-            count = redelivery.redeliver_since(endpoint=endpoint, now=timezone.now(), **form.cleaned_data)
+            count = redelivery.redeliver_since(
+                endpoint=endpoint, now=timezone.now(), who=by(request), **form.cleaned_data
+            )
         except EndpointDisabled as refusal:
             messages.warning(request, refusal.detail)
             return back_to(endpoint)

@@ -9,6 +9,7 @@ from django.urls import path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from merchants.confirmation import confirmed
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from notifications import story
@@ -82,7 +83,7 @@ class WebhookEndpointAdmin(LookOnly, admin.ModelAdmin[WebhookEndpoint]):
         own = [
             path(
                 f"<uuid:endpoint_id>/{name}/",
-                self.admin_site.admin_view(endpoint_pages.page_of(view, self)),
+                self.admin_site.admin_view(confirmed(endpoint_pages.page_of(view, self))),
                 name=f"notifications_webhookendpoint_{name}",
             )
             for name, view in endpoint_pages.PAGES.items()

@@ -12,7 +12,7 @@ from psycopg import errors as postgres
 
 from merchants.models import Merchant, Mode
 from messaging import outbox
-from payments import idempotency, transitions
+from payments import idempotency, transitions, velocity
 from payments.errors import (
     IdempotencyKeyInUse,
     NoGateway,
@@ -20,6 +20,7 @@ from payments.errors import (
     OrderConflict,
     OrderPaymentActive,
     PaymentMethodRequired,
+    TooManyPayments,
 )
 from payments.gateways import registry
 from payments.idempotency import Answer
@@ -58,21 +59,30 @@ class PaymentRequest:
 
 
 def accept_payment(
-    *, merchant: Merchant, mode: Mode, idempotency_key: str, request: PaymentRequest, request_id: str, now: datetime
+    *,
+    merchant: Merchant,
+    mode: Mode,
+    idempotency_key: str,
+    request: PaymentRequest,
+    request_id: str,
+    now: datetime,
+    admitted: bool = True,
 ) -> Answer:
-    """Accept a payment, or repeat the answer of the request that first used the key.
+    """Accept a payment, or repeat the answer of the request that first used the key. Only that is done for a request
+    that the merchant's limit has not `admitted`.
 
     Raises:
         NoGateway, PaymentMethodRequired: the request cannot be carried out in this mode.
         IdempotencyKeyReused: the key belongs to another request.
         IdempotencyKeyInUse: the first request under the key did not finish in time; nothing was done.
         OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
+        TooManyPayments, TooManyDeclines: a limit of the merchant or of the payer; nothing was done.
     """
     print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **request.values()})
     payment = build_payment(merchant=merchant, mode=mode, request=request, request_id=request_id, now=now)
     for _ in range(MAX_RACES):
         try:
-            return insert_or_replay(payment, key=idempotency_key, print_=print_)
+            return insert_or_replay(payment, key=idempotency_key, print_=print_, admitted=admitted)
         except OperationalError as error:
             if isinstance(error.__cause__, postgres.LockNotAvailable):
                 raise IdempotencyKeyInUse from error
@@ -117,7 +127,7 @@ def build_payment(
 
 
 @transaction.atomic(durable=True)
-def insert_or_replay(payment: Payment, *, key: str, print_: bytes) -> Answer:
+def insert_or_replay(payment: Payment, *, key: str, print_: bytes, admitted: bool = True) -> Answer:
     """The one transaction. A twin waits at the key until the first commits, and then replays."""
     body = json.dumps(represent(payment), ensure_ascii=False, separators=(",", ":"))
     ours = Answer(status_code=202, body=body, location=path_of(payment))
@@ -126,6 +136,9 @@ def insert_or_replay(payment: Payment, *, key: str, print_: bytes) -> Answer:
     )
     if answer.replayed:
         return answer
+    velocity.require_unblocked(payment, now=payment.created_at)
+    if not admitted:
+        raise TooManyPayments
     transitions.begin(payment)
     outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)
     return answer

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 from django.db import IntegrityError, transaction
 
-from payments import transitions
+from payments import transitions, velocity
 from payments.gateways.base import Approved, Declined, LookupAnswer
 from payments.models import Payment
 from payments.operations import orders
@@ -41,6 +41,7 @@ def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
         decline_code=answer.decline_code,
         error_detail=answer.detail,
     )
+    velocity.count_decline(payment, now=now)
 
 
 def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:

@@ -6,6 +6,8 @@ from uuid import UUID
 import structlog
 from django.db import transaction
 
+from merchants import audit
+from merchants.audit import Who
 from payments.models import Payment
 from payments.operations import schedule
 from payments.operations.claims import lock_payment
@@ -15,15 +17,26 @@ log = structlog.get_logger(__name__)
 
 
 @transaction.atomic(durable=True)
-def retry_now(*, payment_id: UUID, by: str) -> bool:
-    """Have a payment taken up now instead of at its next time; `by` is who wants it, for the log.
+def retry_now(*, payment_id: UUID, who: Who, reason: str = "") -> bool:
+    """Have a payment taken up now instead of at its next time.
 
     False where nothing waits: it is final, a call is under way, it is queued already, or somebody has it in hand
     this very moment. A paused gateway and an open breaker are respected.
     """
     found = lock_payment(payment_id, skip_locked=True)
+    due_at = found and found.payment.next_attempt_at
     brought = found is not None and bring_forward(found.payment, now=found.now)
-    log.info("retry_now", payment_id=str(payment_id), by=by, brought_forward=brought)
+    if found is not None and brought:
+        audit.record(
+            who,
+            "payment.taken_up_now",
+            subject=f"payment:{payment_id}",
+            merchant=found.payment.merchant,
+            reason=reason,
+            before={"next_attempt_at": due_at},
+            after={"next_attempt_at": found.payment.next_attempt_at},
+        )
+    log.info("retry_now", payment_id=str(payment_id), by=who.actor, brought_forward=brought)
     return brought
 
 

@@ -68,7 +68,7 @@ def hold(payment: Payment, *, code: str, until: datetime | None, now: datetime) 
 
 def stretch() -> float:
     """Jitter, upward: what failed together does not come back together."""
-    return 1 + random.random()  # noqa: S311  # no secret
+    return 1 + random.random()  # noqa: S311  # no secret  # nosec B311
 
 
 def retry_or_give_up(payment: Payment, answer: Unavailable | OutcomeUnknown, *, now: datetime) -> None:

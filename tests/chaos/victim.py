@@ -325,6 +325,8 @@ def run_child(command: dict, pipe: int) -> None:
     settings.GATEWAYS["sandbox"] |= {"DEADLINE": command["deadline"], "LEASE": 60.0}
     # The breaker would depend on how many of the others' failures are younger than half a minute.
     settings.GATEWAYS["sandbox"]["BREAKER"] |= {"MIN_CALLS": 10**6}
+    # Nor on how many of the others were declined; that they are counted is a step like any other.
+    settings.DECLINES_PER_MERCHANT = 10**6
     # Longer than a slow machine takes for a step, shorter than what `wait` lets pass.
     settings.GATEWAYS["sandbox"]["OPTIONS"]["grace_period"] = timedelta(seconds=60)
     steps = Steps(command.get("fault"), tell)

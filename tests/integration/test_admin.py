@@ -81,7 +81,7 @@ def test_a_payment_is_found_by_any_whole_name_of_it(staff, story, accept, term):
 def test_the_list_of_payments_asks_no_query_per_row(staff, accept, django_assert_max_num_queries):
     for number in range(20):
         accept(key=f"key-{number}")
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         staff.get(reverse("admin:payments_payment_changelist"))
 
 

@@ -27,6 +27,7 @@ SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 LIST = reverse("admin:notifications_delivery_changelist")
 ENDPOINTS = reverse("admin:notifications_webhookendpoint_changelist")
 ADD = reverse("admin:notifications_webhookendpoint_add")
+WHY = {"reason": "the receiver is back"}
 PAGES = ("rotate", "disable", "enable", "test", "redeliver")
 
 
@@ -206,10 +207,10 @@ def test_the_lists_ask_no_query_per_row(viewer, merchant, endpoint, django_asser
         deliver(merchant, endpoint=endpoint)
         endpoints.create(merchant=merchant, mode=Mode.LIVE, url=f"https://example.com/{number}")
     for page in (LIST, ENDPOINTS):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(10):
             text(viewer.get(page))
     for page in (page_of(endpoint), page_of(Delivery.objects.first())):
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(14):
             text(viewer.get(page))
 
 
@@ -217,7 +218,7 @@ def test_the_lists_ask_no_query_per_row(viewer, merchant, endpoint, django_asser
 
 
 def redeliver(client, *rows):
-    body = {"action": "redeliver_selected", "_selected_action": [row.pk for row in rows]}
+    body = {"action": "redeliver_selected", **WHY, "_selected_action": [row.pk for row in rows]}
     return client.post(LIST, body, follow=True)
 
 
@@ -237,7 +238,7 @@ def test_a_redelivery_begins_anew_and_refusals_are_counted(support, merchant, en
 def test_the_button_of_one_delivery(support, merchant):
     made = deliver(merchant)
     assert "Redeliver</button>" in text(support.get(page_of(made)))
-    shown = text(support.post(reverse("admin:notifications_delivery_redeliver", args=[made.pk]), follow=True))
+    shown = text(support.post(reverse("admin:notifications_delivery_redeliver", args=[made.pk]), WHY, follow=True))
     assert "Begun anew: 1." in shown
     assert "Redeliver</button>" not in shown
 
@@ -280,7 +281,7 @@ def test_looking_never_changes_anything(support, merchant, endpoint, hostile):
 def test_who_may_only_look_changes_nothing(viewer, endpoint):
     before = everything()
     for page in (ADD, *(button(endpoint, name) for name in PAGES)):
-        assert viewer.post(page, {"since": "2026-01-01T00:00"}).status_code == 403, page
+        assert viewer.post(page, {"since": "2026-01-01T00:00", **WHY}).status_code == 403, page
         assert viewer.get(page).status_code == 403, page
     assert everything() == before
     assert "Rotate" not in text(viewer.get(page_of(endpoint)))
@@ -292,18 +293,19 @@ def test_a_forged_form_changes_nothing(endpoint):
     client.force_login(user)
     before = everything()
     for page in (ADD, *(button(endpoint, name) for name in PAGES)):
-        assert client.post(page, {"since": "2026-01-01T00:00"}).status_code == 403, page
+        assert client.post(page, {"since": "2026-01-01T00:00", **WHY}).status_code == 403, page
     assert everything() == before
 
 
 def test_a_rotated_secret_is_shown_once_and_nowhere_else(support, endpoint):
     old = vault.unlock(endpoint.secret)
-    answer = support.post(button(endpoint, "rotate"))
+    answer = support.post(button(endpoint, "rotate"), WHY)
     (secret,) = SECRET.findall(text(answer))
     endpoint.refresh_from_db()
     assert (vault.unlock(endpoint.secret), vault.unlock(endpoint.previous_secret)) == (secret, old)
     assert "no-store" in answer["Cache-Control"]
-    assert set(answer.cookies) <= {"csrftoken"}
+    assert set(answer.cookies) <= {"csrftoken", "sessionid"}
+    assert secret not in str(answer.cookies)
     assert "rotation is under way" in text(support.get(button(endpoint, "rotate")))
     for page in (page_of(endpoint), ENDPOINTS, button(endpoint, "rotate"), reverse("admin:index")):
         assert not SECRET.search(text(support.get(page)))
@@ -315,7 +317,7 @@ def test_a_rotated_secret_is_shown_once_and_nowhere_else(support, endpoint):
 
 def fields(owner, **others):
     given = {"merchant": owner.slug, "mode": "test", "kind": "registered", "url": "https://hooks.example.com/new"}
-    return {**given, "event_types": ["payment.succeeded"], "description": "the shop", **others}
+    return {**given, "event_types": ["payment.succeeded"], "description": "the shop", **WHY, **others}
 
 
 def test_a_new_endpoints_secret_is_shown_once(support, merchant):
@@ -357,7 +359,7 @@ def test_disabling_asks_first_and_says_what_it_cancels(support, merchant, endpoi
     waiting = deliver(merchant, endpoint=endpoint, state="pending")
     assert "the 1 delivery that waits for it" in text(support.get(button(endpoint, "disable")))
     assert "written down" in text(support.get(button(endpoint, "disable")))
-    assert "disabled by support" in text(support.post(button(endpoint, "disable"), follow=True))
+    assert "disabled by support" in text(support.post(button(endpoint, "disable"), WHY, follow=True))
     waiting.refresh_from_db()
     assert waiting.state == "canceled"
     shown = text(support.get(page_of(endpoint)))
@@ -365,7 +367,7 @@ def test_disabling_asks_first_and_says_what_it_cancels(support, merchant, endpoi
     assert "Enable</button>" in shown
     endpoint.refresh_from_db()
     since = f"{endpoint.disabled_at:%Y-%m-%d %H:%M}"
-    assert f"What it missed since {since} UTC" in text(support.post(button(endpoint, "enable"), follow=True))
+    assert f"What it missed since {since} UTC" in text(support.post(button(endpoint, "enable"), WHY, follow=True))
     endpoint.refresh_from_db()
     assert endpoint.enabled
 
@@ -385,10 +387,12 @@ def test_redelivering_since_says_how_many_and_takes_no_more(support, merchant, e
     )
     Delivery.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=3))
     since = f"{timezone.now() - timedelta(days=1):%Y-%m-%dT%H:%M}"
-    assert "Begun anew: 1 deliver" in text(support.post(button(endpoint, "redeliver"), {"since": since}, follow=True))
+    assert "Begun anew: 1 deliver" in text(
+        support.post(button(endpoint, "redeliver"), {"since": since, **WHY}, follow=True)
+    )
     states = dict(Delivery.objects.values_list("pk", "state"))
     assert [states[row.pk] for row in (old, failed, delivered)] == ["failed", "pending", "delivered"]
-    body = {"since": since, "everything": "on"}
+    body = {"since": since, "everything": "on", **WHY}
     assert "Begun anew: 1 deliver" in text(support.post(button(endpoint, "redeliver"), body, follow=True))
     shown = text(support.post(button(endpoint, "redeliver"), {"since": "yesterday"}))
     assert "Write it as" in shown
@@ -397,7 +401,7 @@ def test_redelivering_since_says_how_many_and_takes_no_more(support, merchant, e
 def test_a_deleted_endpoint_has_no_buttons(support, endpoint):
     endpoints.delete(endpoint=endpoint, now=timezone.now())
     for name in PAGES:
-        assert support.post(button(endpoint, name)).status_code == 404
+        assert support.post(button(endpoint, name), WHY).status_code == 404
     assert "Rotate" not in text(support.get(page_of(endpoint)))
 
 
@@ -417,7 +421,7 @@ def test_an_endpoint_that_its_merchant_deletes_under_a_button_is_told_in_words(r
         endpoints.delete(endpoint=endpoint, now=timezone.now())
         return rotate(request, endpoint, model_admin)
 
-    request = rf.post("/")
+    request = rf.post("/", WHY)
     request.user, request._messages = admin_user, CookieStorage(request)
     assert endpoint_page(deleted_meanwhile, None)(request, endpoint.pk).status_code == 302
     assert "is deleted, and nothing is sent" in str(next(iter(request._messages)))
@@ -454,7 +458,7 @@ def clerk(db):
 
 
 def contact(merchant, **others):
-    return {"merchant": merchant.pk, "mode": "test", "user_id": "user-1", "email": "a@example.com", **others}
+    return {"merchant": merchant.pk, "mode": "test", "user_id": "user-1", "email": "a@example.com", **WHY, **others}
 
 
 def test_a_contact_is_kept_and_found_and_its_list_is_masked(clerk, merchant):
@@ -477,7 +481,7 @@ def test_a_contact_that_cannot_be_is_refused(clerk, merchant, wrong):
 
 def preference(merchant, **others):
     given = {"merchant": merchant.pk, "channel": "email", "audience": "merchant", "event_types": ["payment.unknown"]}
-    return {**given, "addresses": "a@example.com\n\n b@example.com \na@example.com", **others}
+    return {**given, "addresses": "a@example.com\n\n b@example.com \na@example.com", **WHY, **others}
 
 
 def test_a_preference_is_kept(clerk, merchant):

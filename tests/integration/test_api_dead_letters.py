@@ -13,7 +13,6 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.test import Client
-from rest_framework_simplejwt.tokens import RefreshToken
 
 from console.serializers import (
     DeadLetterSerializer,
@@ -28,6 +27,7 @@ from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.models import IdempotencyKey, Payment
 from tests.dying import fail, foreign, letter
+from tests.logins import access_of
 from tests.outbox import work
 from tests.system import eventually
 
@@ -45,10 +45,9 @@ def client_of(merchant):
     def make(name, *permissions, staff=True, role=Role.VIEWER, **fields):
         user = User.objects.create_user(name, is_staff=staff, **fields)
         user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        Membership.objects.create(user=user, merchant=merchant, role=role)
-        token = RefreshToken.for_user(user)
-        token["merchant"], token["mode"] = str(merchant.pk), "test"
-        return Client(headers={"authorization": f"Bearer {token.access_token}"}, raise_request_exception=False)
+        membership = Membership.objects.create(user=user, merchant=merchant, role=role)
+        headers = {"authorization": f"Bearer {access_of(membership)}"}
+        return Client(headers=headers, raise_request_exception=False)
 
     return make
 

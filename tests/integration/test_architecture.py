@@ -233,4 +233,5 @@ def test_no_view_of_the_api_forgets_to_ask_who_calls():
     """What may be had without a credential is named here, and nothing else."""
     open_to_all = {path for path, entry in API if not getattr(entry.callback.cls, "scopes", None)}
     webhooks = f"/api/v1/gateways/{SAMPLE_ID}/webhooks"  # the signature is the credential
-    assert open_to_all == {"/api/v1/token", "/api/v1/token/refresh", "/api/v1/schema", webhooks}
+    tokens = {"/api/v1/token", "/api/v1/token/refresh", "/api/v1/token/logout"}
+    assert open_to_all == {*tokens, "/api/v1/schema", webhooks}

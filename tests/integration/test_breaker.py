@@ -6,12 +6,13 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import F
 from django.db.models.functions import Now
 from django.db.utils import IntegrityError
 from django.utils import timezone
 
+from merchants.audit import by_shell
 from messaging.models import DeadLetter, OutboxMessage
 from payments import breaker, release
 from payments.breaker import State, state_of
@@ -319,9 +320,9 @@ def test_what_waited_is_released_when_it_closes_oldest_first(accept, monkeypatch
 
 
 def test_several_relays_release_each_payment_once(accept):
-    breaker.pause("sandbox", reason="r", by="b")
+    breaker.pause("sandbox", reason="r", who=by_shell("b"))
     ids = held(accept, 40)
-    breaker.resume("sandbox", by="b")
+    breaker.resume("sandbox", who=by_shell("b"))
 
     def work(_):
         try:
@@ -345,14 +346,14 @@ def test_a_held_payment_is_rescued_even_if_nobody_ever_releases_it(accept):
 
 
 def test_a_paused_gateway_is_not_called_and_payments_are_accepted(accept, sandbox):
-    breaker.pause("sandbox", reason="maintenance", by="alice")
+    breaker.pause("sandbox", reason="maintenance", who=by_shell("alice"))
     payment = accept()
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
     assert (payment.status, payment.error_code) == ("processing", "gateway_paused")
     assert payment.next_attempt_at is not None
     assert sandbox.charges() == []
-    breaker.resume("sandbox", by="alice")
+    breaker.resume("sandbox", who=by_shell("alice"))
     assert release.run_once() == 1
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
@@ -362,16 +363,16 @@ def test_a_paused_gateway_is_not_called_and_payments_are_accepted(accept, sandbo
 
 def test_a_pause_outlasts_a_breaker_that_closes(accept):
     open_breaker(accept)
-    breaker.pause("sandbox", reason="r", by="b")
+    breaker.pause("sandbox", reason="r", who=by_shell("b"))
     let_pass()
     assert claim_payment(accept(key="new").pk) is None
-    breaker.resume("sandbox", by="b")
+    breaker.resume("sandbox", who=by_shell("b"))
     assert claim_payment(accept(key="probe").pk).probe
 
 
 def test_no_pause_is_without_a_reason():
-    with pytest.raises(IntegrityError, match="circuit_pause_has_a_reason"), transaction.atomic():
-        breaker.pause("sandbox", reason="", by="b")
+    with pytest.raises(IntegrityError, match="circuit_pause_has_a_reason"):
+        breaker.pause("sandbox", reason="", who=by_shell("b"))
 
 
 def run(*arguments):
@@ -450,7 +451,7 @@ def test_no_charge_begins_after_the_pause_though_a_look_up_was_under_way(accept)
     payment.attempts.update(started_at=HOUR_AGO, finished_at=HOUR_AGO)
     Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
     look_up = claim_payment(payment.pk)
-    breaker.pause("sandbox", reason="it charges twice", by="b")
+    breaker.pause("sandbox", reason="it charges twice", who=by_shell("b"))
     assert settle(look_up, NotFound()) is None
     assert claim_payment(payment.pk) is None
     payment.refresh_from_db()

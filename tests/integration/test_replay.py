@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from merchants.audit import by_shell
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.previews import preview
@@ -180,7 +181,7 @@ def test_an_unreachable_look_up_proves_nothing_and_ends_in_a_new_letter(dead, an
 def test_a_look_up_waits_for_a_paused_gateway_like_any_call(dead):
     payment = dead()
     send_back(payment)
-    breaker.pause("sandbox", reason="r", by="staff")
+    breaker.pause("sandbox", reason="r", who=by_shell("staff"))
     assert claim_payment(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.look_up_first) == ("processing", True)
@@ -206,9 +207,9 @@ def test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up(dead
     payment = dead()
     send_back(payment)
     lookup = claim_payment(payment.pk)
-    breaker.pause("sandbox", reason="r", by="staff")
+    breaker.pause("sandbox", reason="r", who=by_shell("staff"))
     assert settle(lookup, answer) is None
-    breaker.resume("sandbox", by="staff")
+    breaker.resume("sandbox", who=by_shell("staff"))
     assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
 
 

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
+from merchants.audit import by_shell
 from merchants.models import User
 from messaging.models import DeadLetter, OutboxMessage
 from payments import breaker, release
@@ -76,11 +77,11 @@ def test_a_retry_that_came_of_age_is_not_sent(accept, sandbox):
 
 
 def test_a_payment_that_waited_too_long_for_its_gateway_is_not_charged(accept, sandbox):
-    breaker.pause("sandbox", reason="r", by="b")
+    breaker.pause("sandbox", reason="r", who=by_shell("b"))
     payment = accept()
     assert claim_payment(payment.pk) is None
     columns(payment, charge_before=HOUR_AGO)
-    breaker.resume("sandbox", by="b")
+    breaker.resume("sandbox", who=by_shell("b"))
     release.run_once()
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
@@ -128,7 +129,7 @@ def test_a_retry_is_brought_forward_and_burns_nothing(accept):
     payment = accept()
     answered(payment, Unavailable(detail="503"))
     OutboxMessage.objects.all().delete()
-    assert retry_now(payment_id=payment.pk, by="alice")
+    assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
     assert work().get().payload == {"ids": [str(payment.pk)]}
     answered(payment, Unavailable(detail="503"))
     assert payment.retries == 1
@@ -137,7 +138,7 @@ def test_a_retry_is_brought_forward_and_burns_nothing(accept):
 def test_a_look_up_is_brought_forward_and_never_becomes_a_charge(accept):
     payment = accept()
     answered(payment, OutcomeUnknown(detail="no answer"))
-    assert retry_now(payment_id=payment.pk, by="alice")
+    assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
     assert claim_payment(payment.pk).kind == "lookup"
 
 
@@ -147,7 +148,7 @@ def test_a_payment_whose_look_ups_are_used_up_can_be_looked_up_once_more(accept)
     columns(payment, lookups=len(LOOKUP_DELAYS), next_attempt_at=HOUR_AGO)
     answered(payment, OutcomeUnknown(detail="no answer"))
     assert (payment.needs_review, payment.next_attempt_at) == (True, None)
-    assert retry_now(payment_id=payment.pk, by="alice")
+    assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
     answered(payment, Approved(reference="ch_1"))
     assert payment.status == "succeeded"
 
@@ -159,7 +160,7 @@ def test_an_impatient_operator_shortens_no_schedule(accept):
     answered(retrying, Unavailable(detail="503"))
     for _ in range(len(LOOKUP_DELAYS) + 1):
         for payment, answer in ((unknown, OutcomeUnknown(detail="away")), (retrying, Unavailable(detail="503"))):
-            assert retry_now(payment_id=payment.pk, by="alice")
+            assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
             answered(payment, answer)
     assert (unknown.status, unknown.lookups, unknown.needs_review) == ("unknown", 1, False)
     assert (retrying.status, retrying.retries) == ("processing", 1)
@@ -171,7 +172,7 @@ def test_a_payment_that_somebody_has_in_hand_is_left_to_them(accept):
 
     def impatient():
         try:
-            return retry_now(payment_id=payment.pk, by="alice")
+            return retry_now(payment_id=payment.pk, who=by_shell("alice"))
         finally:
             connections.close_all()
 
@@ -184,7 +185,7 @@ def test_a_call_under_way_is_never_doubled(accept):
     payment = accept()
     claim_payment(payment.pk)
     OutboxMessage.objects.all().delete()
-    assert not retry_now(payment_id=payment.pk, by="alice")
+    assert not retry_now(payment_id=payment.pk, who=by_shell("alice"))
     assert not work().exists()
 
 
@@ -192,15 +193,15 @@ def test_a_final_payment_is_not_taken_up_again(accept):
     payment = accept()
     answered(payment, Approved(reference="ch_1"))
     OutboxMessage.objects.all().delete()
-    assert not retry_now(payment_id=payment.pk, by="alice")
+    assert not retry_now(payment_id=payment.pk, who=by_shell("alice"))
     assert not work().exists()
 
 
 def test_a_paused_gateway_is_respected(accept, sandbox):
     payment = accept()
     answered(payment, Unavailable(detail="503"))
-    breaker.pause("sandbox", reason="r", by="b")
-    assert retry_now(payment_id=payment.pk, by="alice")
+    breaker.pause("sandbox", reason="r", who=by_shell("b"))
+    assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
     process_payment(payment_id=payment.pk)
     payment.refresh_from_db()
     assert payment.held_since is not None
@@ -238,7 +239,7 @@ def test_the_command_does_nothing_where_an_id_is_wrong(accept):
 def change_list(user, *payments):
     client = Client()
     client.force_login(user)
-    data = {"action": "take_up_now", "_selected_action": [str(payment.pk) for payment in payments]}
+    data = {"action": "take_up_now", "reason": "r1", "_selected_action": [str(payment.pk) for payment in payments]}
     return client.post(reverse("admin:payments_payment_changelist"), data, follow=True)
 
 

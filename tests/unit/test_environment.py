@@ -26,8 +26,10 @@ def read(monkeypatch):
     """Read an environment that has these variables and none of the others."""
 
     def do(**variables):
-        for name in ("ENVIRONMENT", *(field.name.upper() for field in fields(Environment))):
+        names = (field.name.upper() for field in fields(Environment))
+        for name in ("ENVIRONMENT", "DEBUG", "SANDBOX_WEBHOOK_SECRET", *names):
             monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(f"{name}_FILE", raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         return read_environment()
@@ -130,6 +132,22 @@ def test_production_refuses_a_variable_that_is_set_to_nothing(faults, name):
 def test_production_refuses_a_signing_key_that_can_be_guessed(faults):
     """RFC 7518, section 3.2: a key for HS256 has at least 256 bits."""
     assert faults(**{**PRODUCTION, "JWT_SIGNING_KEY": "short"}).keys() == {"JWT_SIGNING_KEY"}
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "yes", "on"])
+def test_production_names_a_debug_mode_that_somebody_asks_for(faults, read, value):
+    assert faults(**PRODUCTION, DEBUG=value).keys() == {"DEBUG"}
+    read(**LOCAL, DEBUG=value)
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "no", "off"])
+def test_a_debug_mode_that_is_off_is_no_fault(read, value):
+    read(**PRODUCTION, DEBUG=value)
+
+
+def test_production_refuses_a_whole_top_level_domain(faults, read):
+    assert faults(**{**PRODUCTION, "ALLOWED_HOSTS": "pay.example.com,.com"}).keys() == {"ALLOWED_HOSTS"}
+    read(**{**PRODUCTION, "ALLOWED_HOSTS": ".example.com"})
 
 
 def test_production_refuses_one_secret_for_two_purposes(faults):
@@ -294,3 +312,125 @@ def test_a_refusal_of_notifications_shows_no_secret(read):
     with pytest.raises(ImproperlyConfigured) as refusal:
         read(**PRODUCTION, **SMTP, **{**TWILIO, **secrets})
     assert "hunter2" not in str(refusal.value)
+
+
+# --- Production
+
+
+SECRETS = ["SECRET_KEY", "JWT_SIGNING_KEY", "ENCRYPTION_KEYS"]
+FALLBACKS = ["SECRET_KEY_FALLBACKS", "JWT_SIGNING_KEY_FALLBACKS"]
+OTHERS = [*FALLBACKS, "METRICS_TOKEN"]
+
+
+@pytest.mark.parametrize("name", [*SECRETS, *OTHERS])
+@pytest.mark.parametrize("bad", [DEVELOPMENT_SECRET, f"{DEVELOPMENT_SECRET}!", "short"])
+def test_production_names_every_secret_that_others_know_or_can_guess(faults, name, bad):
+    assert faults(**{**PRODUCTION, name: bad}).keys() == {name}
+
+
+@pytest.mark.parametrize("name", [*FALLBACKS, "ENCRYPTION_KEYS"])
+def test_one_bad_key_hides_behind_no_good_one(faults, name):
+    assert faults(**{**PRODUCTION, name: f"{'g' * 40},short"}).keys() == {name}
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "ENCRYPTION_KEYS", "JWT_SIGNING_KEY"])
+def test_no_secret_of_production_serves_a_second_purpose(faults, name):
+    """An old key that is the new one was not rotated; a metrics token that signs sessions is in a scraper's file."""
+    assert faults(**{**PRODUCTION, name: PRODUCTION["SECRET_KEY"]}).keys() == {name}
+
+
+def test_a_signing_key_is_no_fallback_of_the_other(faults):
+    named = faults(**PRODUCTION, SECRET_KEY_FALLBACKS=PRODUCTION["JWT_SIGNING_KEY"])
+    assert "JWT_SIGNING_KEY" in named["SECRET_KEY_FALLBACKS"]
+
+
+@pytest.mark.parametrize("hosts", ["*.example.com", ".", "pay.example.com,.,*"])
+def test_production_refuses_hosts_that_are_anybodys(faults, hosts):
+    assert faults(**{**PRODUCTION, "ALLOWED_HOSTS": hosts}).keys() == {"ALLOWED_HOSTS"}
+
+
+def test_production_refuses_forms_from_anywhere(faults):
+    assert faults(**PRODUCTION, CSRF_TRUSTED_ORIGINS="https://*.example.com").keys() == {"CSRF_TRUSTED_ORIGINS"}
+
+
+def test_production_with_fallbacks_and_a_token_is_read(read):
+    old = {"SECRET_KEY_FALLBACKS": "o" * 40, "JWT_SIGNING_KEY_FALLBACKS": f"{'p' * 40},{'q' * 40}"}
+    environment = read(**PRODUCTION, **old, METRICS_TOKEN="m" * 40)
+    assert environment.jwt_signing_key_fallbacks == ["p" * 40, "q" * 40]
+
+
+# --- Secrets from files
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a text into a file; its path."""
+
+    def write(text, name="secret"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+#: Name -> a value that production takes.
+FROM_FILES = {
+    **PRODUCTION,
+    "SECRET_KEY_FALLBACKS": "o" * 40,
+    "JWT_SIGNING_KEY_FALLBACKS": "p" * 40,
+    "REDIS_URL": "redis://:hunter2@cache.example.com:6379/0",
+    "SANDBOX_WEBHOOK_SECRET": SOUND,
+    "EMAIL_HOST_PASSWORD": "hunter2",
+    "EMAIL_SECURITY": "starttls",
+    "ANYMAIL": '{"MAILGUN_API_KEY": "k"}',
+    "TWILIO_AUTH_TOKEN": "hunter2",
+    "METRICS_TOKEN": "m" * 40,
+}
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_a_secret_is_read_from_the_file_that_it_is_in(read, file, name):
+    """Just as from the environment, but for the line break at its end."""
+    direct = read(**{**PRODUCTION, name: FROM_FILES[name]})
+    assert read(**without(name), **{f"{name}_FILE": file(f"{FROM_FILES[name]}\n")}) == direct
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ANYMAIL", "WORKER_THREADS"])
+def test_a_file_that_cannot_be_read_is_named_with_all_other_faults(faults, file, tmp_path, name):
+    (tmp_path / "noise").write_bytes(b"\xff\xfe\x00")
+    for path in (str(tmp_path / "missing"), str(tmp_path), str(tmp_path / "noise"), "a\udcffb"):
+        named = faults(**without(name), **{f"{name}_FILE": path, "LOG_LEVEL": "LOUD"})
+        assert named.keys() == {name, "LOG_LEVEL"}
+        assert f"{name}_FILE" in named[name]
+    named = faults(
+        **without(name), **{f"{name}_FILE": file(" \n"), "TWILIO_AUTH_TOKEN_FILE": str(tmp_path / "missing")}
+    )
+    assert named.keys() == {name, "TWILIO_AUTH_TOKEN"}
+    assert "empty" in named[name]
+
+
+def test_a_secret_in_both_places_is_none_that_anybody_chose(faults, file):
+    named = faults(**PRODUCTION, SECRET_KEY_FILE=file("x" * 50))
+    assert named.keys() == {"SECRET_KEY"}
+    assert "SECRET_KEY_FILE" in named["SECRET_KEY"]
+
+
+def test_a_variable_that_is_set_to_nothing_leaves_the_place_to_its_file(read, file):
+    """What `NAME=${NAME}` gives in a compose file when nobody has set it."""
+    assert read(**{**PRODUCTION, "SECRET_KEY": "", "SECRET_KEY_FILE": file("x" * 50)}).secret_key == "x" * 50
+
+
+def test_a_weak_secret_is_as_weak_in_a_file(faults, file):
+    assert faults(**without("SECRET_KEY"), SECRET_KEY_FILE=file(DEVELOPMENT_SECRET)).keys() == {"SECRET_KEY"}
+
+
+def test_a_secret_that_was_taken_for_a_file_name_is_not_told(read):
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read(**without("SECRET_KEY"), SECRET_KEY_FILE=PRODUCTION["SECRET_KEY"])
+    assert PRODUCTION["SECRET_KEY"] not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FROM_FILES if name not in {"ALLOWED_HOSTS", "EMAIL_SECURITY"}])
+def test_people_are_told_which_secrets_may_come_from_files(name):
+    assert f"{name}_FILE" in (ROOT / ".env.example").read_text()

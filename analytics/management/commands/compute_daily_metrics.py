@@ -2,16 +2,16 @@
 
 import sys
 from argparse import ArgumentParser
-from datetime import date
-from typing import Any, NoReturn
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DataError
 from django.utils import timezone
 from tqdm import tqdm
 
 from analytics import daily
 from analytics.daily import Busy, Stretch
+from analytics.days import day_of, range_of, refuse
 
 
 class Command(BaseCommand):
@@ -65,24 +65,12 @@ def named_days(on: str | None, first: str | None, last: str | None, *, rebuild: 
     """
     if sum([on is not None, first is not None or last is not None, rebuild]) > 1:
         refuse("Name the days in one way only: --date, or --from and --to, or --rebuild.")
-    if on is None and first is None:
-        return refuse("--to needs --from.") if last is not None else None
-    begin = day_of(on or first, "--date" if on else "--from")
-    end = begin if on else day_of(last, "--to") if last is not None else daily.today_somewhere()
-    if begin > end:
-        refuse(f"--from {begin} lies after --to {end}: name the earlier day first.")
-    return daily.cut(begin, end)
-
-
-def day_of(text: str | None, option: str) -> date:
-    """A day that has begun somewhere."""
-    try:
-        day = date.fromisoformat(text or "")
-    except ValueError:
-        refuse(f"{option} {text!r} is no day: write it as 2026-03-31.")
-    if day > daily.today_somewhere():
-        refuse(f"{option} {day} lies in the future: nothing was paid on it yet.")
-    return day
+    if on is not None:
+        day = day_of(on, "--date")
+        return daily.cut(day, day)
+    if first is not None:
+        return daily.cut(*range_of(first, last))
+    return refuse("--to needs --from.") if last is not None else None
 
 
 def length(stretch: Stretch) -> int:
@@ -98,8 +86,3 @@ def tell(stretches: list[Stretch], rows: int, *, dry_run: bool) -> str:
     first, last = min(stretch.first for stretch in stretches), max(stretch.last for stretch in stretches)
     would = "would change" if dry_run else "changed"
     return f"{days} day{'s' if days > 1 else ''} computed, {first} to {last}; {rows} rows {would}."
-
-
-def refuse(line: str) -> NoReturn:
-    """End with one line and exit status 2."""
-    raise CommandError(line, returncode=2)

@@ -2,7 +2,6 @@
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,7 +11,11 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
+from console import decisions
 from console.serializers import HIGHEST_RATE
+from merchants.audit import by_shell
+from merchants.models import Approval
+from merchants.refusals import Refused
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
 from messaging.models import Resolution
@@ -27,11 +30,21 @@ UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 #: What a resolution was given when it was decided on: beside `--resume` it would be ignored, `--dry-run` above all.
 DECIDED: Final = ("ids", "queue", "actor", "error", "since", "dry_run", "rate", "discard", "reason")
 
+#: Exit status when the replay was only asked for.
+ASKED_STATUS: Final = 3
+ASKED: Final = (
+    "Nothing was sent yet: so much money takes a second person. Have somebody else approve it within 24 hours, in the "
+    "console under Approvals, or by POST /api/v1/approvals/{id}/approve."
+)
+
 
 class Command(BaseCommand):
     """Replays what was chosen, at most once. Ctrl-C stops it; `--resume` goes on; a crash goes on by itself."""
 
-    help = "Replay (or discard) the open dead letters that match. First look: --dry-run."
+    help = (
+        "Replay (or discard) the open dead letters that match. First look: --dry-run. Exit status 3: it was only asked "
+        "for, because so much money takes a second person (FOUR_EYES_ABOVE)."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Which letters, why, and how fast."""
@@ -72,15 +85,20 @@ class Command(BaseCommand):
                 "--reason takes 1 to 500 characters: say why, for those who ask later. Nothing was done."
             )
         action = Resolution.Action.DISCARD if options["discard"] else Resolution.Action.REPLAY
-        looked_at = replace(selection, up_to=shown.last)
-        resolution = resolutions.resolve(
-            looked_at, action, reason=reason, by=options["by"][:150], rate=options["rate"], in_background=False
-        )
-        self.work_off(resolution, by=options["by"])
+        by = options["by"][:150]
+        try:
+            outcome = decisions.decide(
+                selection.upto(shown.last), action, reason=reason, by=by, rate=options["rate"], who=by_shell(by)
+            )
+        except Refused as refusal:
+            raise CommandError(f"{refusal.detail} Nothing was done.") from None
+        if isinstance(outcome, Approval):
+            raise CommandError(ASKED.format(id=outcome.pk), returncode=ASKED_STATUS)
+        self.work_off(outcome, by=by)
 
     def go_on(self, number: int, *, by: str) -> None:
         """Resume a stopped resolution, or join in one whose worker has died."""
-        resolutions.resume(number, by=by, in_background=False)
+        decisions.resume(number, who=by_shell(by), in_background=False)
         resolution = Resolution.objects.filter(pk=number, state=Resolution.State.RUNNING).first()
         if resolution is None:
             raise CommandError(f"There is no resolution {number} that has anything left to do; nothing was done.")
@@ -93,7 +111,7 @@ class Command(BaseCommand):
                 for state in resolutions.work_off_all(resolution.pk):
                     bar.update(state.taken - bar.n)
         except KeyboardInterrupt:
-            resolutions.stop(resolution.pk, by=by)
+            decisions.stop(resolution.pk, who=by_shell(by))
             self.stdout.write(f"Stopped. Go on with: manage.py replay_dead_letters --resume {resolution.pk}")
         except DatabaseError as error:
             said = " ".join(str(error).split()) or type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
@@ -17,8 +18,8 @@ from console.listener import Listener, Received, Server
 from console.listener_endpoint import registered
 from console.triggers import ALIASES, METHODS, method_for, trigger
 from merchants.models import Merchant, Mode
+from merchants.refusals import Refused
 from messaging.process import stop_on_signals
-from payments.errors import Refused
 from payments.events import EVENT_TYPES
 
 #: Options of `trigger` that become fields of the request.
@@ -118,7 +119,8 @@ class Command(BaseCommand):
         except Refused as refusal:
             raise CommandError(refusal.detail) from None
         self.say(f"payment {payment_id}, paid with {method}")
-        self.say(f"  its story: /admin/payments/payment/{payment_id}/change/, and /api/v1/payments/{payment_id}/events")
+        page = reverse("admin:payments_payment_change", args=[payment_id])
+        self.say(f"  its story: {page}, and /api/v1/payments/{payment_id}/events")
         self.say("  its webhooks: where `manage.py sandbox listen` runs")
 
 

@@ -4,8 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from merchants.audit import by_shell
 from notifications import reencryption
 from notifications.vault import Locked
+from payments.management.who import runs_this
 
 
 class Command(BaseCommand):
@@ -23,6 +25,7 @@ class Command(BaseCommand):
                 stuck.append(str(endpoint_id))
             else:
                 done += 1
+        reencryption.record(by_shell(runs_this()), done=done, stuck=len(stuck))
         self.stdout.write(f"Encrypted anew: the secrets of {done} webhook endpoints.")
         if stuck:
             shown = ", ".join(stuck[:3]) + (f" and {len(stuck) - 3} more" if len(stuck) > 3 else "")

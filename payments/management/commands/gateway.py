@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from merchants.audit import by_shell
 from payments import breaker
 from payments.management.who import runs_this
 from payments.models import GatewayCircuit, Payment
@@ -24,6 +25,7 @@ class Command(BaseCommand):
         pause = actions.add_parser("pause", help="let no call through; calls under way finish")
         resume = actions.add_parser("resume", help="let calls through again; what waits is released within seconds")
         pause.add_argument("--reason", required=True, help="why; staff and the logs show it")
+        resume.add_argument("--reason", default="", help="why; kept in the audit")
         for action in (pause, resume):
             action.add_argument("name", choices=sorted(settings.GATEWAYS))
             action.add_argument("--by", default=runs_this(), help="who wants it; default: %(default)s")
@@ -34,8 +36,10 @@ class Command(BaseCommand):
             reason = " ".join(options["reason"].split())
             if not 0 < len(reason) <= 200:
                 raise CommandError("--reason takes 1 to 200 characters: say why, for those who find it paused.")
-            breaker.pause(options["name"], reason=reason, by=options["by"])
-        elif action == "resume" and not breaker.resume(options["name"], by=options["by"]):
+            breaker.pause(options["name"], reason=reason, who=by_shell(options["by"]))
+        elif action == "resume" and not breaker.resume(
+            options["name"], who=by_shell(options["by"]), reason=" ".join(options["reason"].split())
+        ):
             self.stdout.write(f"{options['name']} was not paused.")
         for name in sorted(settings.GATEWAYS):
             self.stdout.write(describe(name))

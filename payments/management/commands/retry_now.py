@@ -6,6 +6,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
+from merchants.audit import by_shell
 from payments.management.who import runs_this
 from payments.operations import retry_now
 
@@ -18,13 +19,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Which payments."""
         parser.add_argument("ids", nargs="+", metavar="ID", help="the payments' ids")
+        parser.add_argument("--reason", default="", help="why; kept in the audit")
         parser.add_argument("--by", default=runs_this(), help="who wants it; default: %(default)s")
 
-    def handle(self, *args: Any, ids: list[str], by: str, **options: Any) -> None:
+    def handle(self, *args: Any, ids: list[str], by: str, reason: str, **options: Any) -> None:
         """Bring each forward, and say which did not wait."""
         payment_ids = [read_id(text) for text in ids]
         for payment_id in payment_ids:
-            brought = retry_now(payment_id=payment_id, by=by)
+            brought = retry_now(payment_id=payment_id, who=by_shell(by), reason=reason)
             said = "is taken up now" if brought else "does not wait: it is final, under way, queued, or unknown to us"
             self.stdout.write(f"{payment_id} {said}.")
 

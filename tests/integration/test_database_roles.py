@@ -1,0 +1,339 @@
+"""Each process works with its own role of PostgreSQL, and none can do what is not its business."""
+
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.management import call_command
+from django.db import ProgrammingError, connection, transaction
+from django.test import Client
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from merchants import audit
+from merchants.models import Role, User
+from messaging import heartbeats, relay, resolutions, subscribers
+from messaging.consumer import Delivery as Message
+from messaging.models import DeadLetter, OutboxMessage, Resolution
+from messaging.publisher import Published
+from messaging.selections import Selection
+from notifications import messages
+from notifications.models import Delivery, Preference
+from notifications.outcomes import Delivered
+from payments import intake
+from payments.models import Payment
+from payments.operations import process_payment
+from tests import matrix
+from tests.database_roles import LETTERS, ROLES, access, acting_as, drop_roles, run_file, table
+from tests.deliveries import attempt
+from tests.dying import fail, letter
+from tests.notifying import endpoint, message, webhook
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _roles(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        run_file()
+        yield
+        drop_roles()
+
+
+def tables():
+    """Every table that there is."""
+    with connection.cursor() as cursor:
+        return {row.name for row in connection.introspection.get_table_list(cursor) if row.type == "t"}
+
+
+def refused(statement):
+    """Whether the database says that one may not."""
+    with (
+        pytest.raises(ProgrammingError, match="permission denied"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+    return True
+
+
+# --- the file
+
+
+def test_no_table_is_forgotten_in_the_file():
+    missing, stale = tables() - access().keys(), access().keys() - tables()
+    assert not missing, f"Say in deploy/postgres/roles.sql who may do what with: {sorted(missing)}"
+    assert not stale, f"Take out of deploy/postgres/roles.sql: {sorted(stale)}"
+
+
+def test_the_database_gives_what_the_file_says_and_nothing_more():
+    given = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname, split_part(grantee::regrole::text, '_', 4), string_agg(privilege_type, ' ')"
+            " FROM pg_class, aclexplode(relacl) WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            " AND grantee <> relowner GROUP BY 1, 2"
+        )
+        for name, role, privileges in cursor.fetchall():
+            given[name, role] = set(privileges.split())
+    said = {
+        (name, role): {LETTERS[letter] for letter in letters}
+        for name, who in access().items()
+        for role, letters in who.items()
+    }
+    assert given == said
+
+
+def test_the_file_can_be_run_again_and_takes_back_what_it_did_not_give():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")  # the privileges below are committed by psql, outside of this transaction
+    run_file()
+    test_the_database_gives_what_the_file_says_and_nothing_more()
+
+
+def test_no_password_is_on_a_command_line_or_in_the_file():
+    run_file(PAYMENTS_WEB_PASSWORD="it's a \\ secret")
+    given = connection.settings_dict
+    login = {"host": given["HOST"], "port": given["PORT"], "dbname": given["NAME"]}
+    with psycopg.connect(**login, user="roles_in_tests_web", password="it's a \\ secret") as session:
+        assert session.execute("SELECT count(*) FROM payments_payment").fetchone() is not None
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(**login, user="roles_in_tests_worker", password="it's a \\ secret")
+
+
+def test_people_read_what_the_file_says():
+    assert table() in (Path(django_settings.BASE_DIR) / "docs" / "database-roles.md").read_text()
+
+
+# --- what each must be able to do
+
+
+@pytest.fixture
+def quick(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def test_web_serves_the_api_and_logs_people_in(client, merchant, quick):
+    user = User.objects.create_user("ada", password="correct-horse-battery-staple")
+    user.memberships.create(merchant=merchant, role=Role.ADMIN)
+    send = {"content_type": "application/json"}
+    with acting_as("web"):
+        key = {"Idempotency-Key": "k-1"}
+        made = client.post("/api/v1/payments", {"amount": 1, "user_id": "u"}, headers=key, **send)
+        assert made.status_code == 202, made.content
+        assert client.post("/api/v1/payments", {"amount": 1, "user_id": "u"}, headers=key, **send).status_code == 202
+        hook = client.post("/api/v1/webhook-endpoints", {"url": "https://shop.example/hook"}, **send)
+        assert hook.status_code == 201, hook.content
+        path = f"/api/v1/webhook-endpoints/{hook.json()['id']}"
+        assert client.patch(path, {"enabled": False}, **send).status_code == 200
+        assert client.post(f"{path}/rotate-secret").status_code in {200, 409}
+        assert client.delete(path).status_code == 204
+        assert client.put("/api/v1/contacts/u", {"email": "u@example.com"}, **send).status_code == 201
+        assert client.delete("/api/v1/contacts/u").status_code == 204
+        assert client.put("/api/v1/notification-preferences", {"language": "de"}, **send).status_code == 200
+        for name, row in matrix.rows().items():
+            if name[1] == "GET" and row.acts_on == "-" and row.scope != matrix.OPEN:
+                address = next(address for address in matrix.api() if address.name == name[0])
+                assert client.get(address.at()).status_code == 200, name
+        asked = {"username": "ada", "password": "correct-horse-battery-staple"}
+        pair = Client().post("/api/v1/token", asked, **send)
+        assert pair.status_code == 200, pair.content
+        assert Client().post("/api/v1/token/refresh", {"refresh": pair.json()["refresh"]}, **send).status_code == 200
+        assert Client().get("/health").status_code == 200
+        assert Client().get("/metrics").status_code == 200
+
+
+def test_web_serves_every_page_of_the_console(accept, merchant, quick):
+    accept()
+    letter()
+    message(merchant)
+    webhook(endpoint(merchant))
+    Preference.objects.create(merchant=merchant, channel="email", audience="payer")
+    boss = User.objects.create_superuser("boss", password="correct-horse-battery-staple")
+    made = {model: model._default_manager.order_by("pk").first() for model in apps.get_models()}
+    client = Client(raise_request_exception=False)
+    wrong = {}
+    with acting_as("web"):
+        client.force_login(boss)
+        for address in matrix.console():
+            model = next((model for model in made if model._meta.model_name in address.path.split("/")), None)
+            ids = {name: made[model].pk if made.get(model) else 1 for name in address.arguments}
+            ids |= {"app_label": "payments", "url": "nothing", "rest": "1"}
+            if address.name != "logout" and client.get(address.at(**ids)).status_code >= 500:
+                wrong[address.path] = client.get(address.at(**ids)).status_code
+    assert wrong == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_web_decides_on_dead_letters_and_the_worker_carries_it_out(accept, sandbox):
+    fail(accept())
+    with acting_as("web"), transaction.atomic():
+        made = resolutions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada")
+    with acting_as("worker"):
+        assert resolutions.work_off(made.pk, in_background=True).replayed == 1
+        process_payment(payment_id=Payment.objects.get().pk)
+    assert Payment.objects.get().status == "succeeded"
+
+
+def test_the_relay_publishes_rescues_and_fans_out(accept, endpoint_of_shop):
+    accept()
+    with acting_as("relay"):
+        pulse = heartbeats.Pulse("relay")
+        pulse.beat()
+        assert relay.run_once(TakesAll())
+        assert subscribers.run_once("notifications")
+        for name in (*django_settings.RELAY_PERIODIC_JOBS, *django_settings.SUBSCRIBERS_PERIODIC_JOBS):
+            import_string(name)()
+        pulse.stop()
+    assert Delivery.objects.filter(endpoint=endpoint_of_shop).exists()
+
+
+class TakesAll:
+    """A broker that confirms everything."""
+
+    def publish(self, envelopes):
+        return Published(confirmed={envelope.message_id for envelope in envelopes}, refused=set())
+
+
+@pytest.fixture
+def endpoint_of_shop(merchant):
+    return endpoint(merchant)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("method", ["pm_ok", "pm_declined", "pm_timeout_charged", "pm_down"])
+def test_the_worker_charges(accept, sandbox, method):
+    payment = accept(payment_method=method, user_id="u")
+    with acting_as("worker"):
+        process_payment(payment_id=payment.pk)
+        heartbeats.Pulse("worker").beat()
+    payment.refresh_from_db()
+    assert payment.charge_attempts == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_notifier_sends_and_keeps_the_record(merchant, mailoutbox, settings):
+    settings.EMAIL_ON = True
+    facts = {"url": "https://shop.example", "since": "2026-11-21T09:00:00.000Z", "reason": "r"}
+    delivery = message(merchant, event_type="webhook_endpoint.failing", payment_id=None, data=facts)
+    hook = webhook(endpoint(merchant))
+    with acting_as("notifier"):
+        messages.deliver(delivery.pk)
+        assert attempt(hook, Delivered(status_code=204), now=timezone.now())
+        heartbeats.Pulse("notifier").beat()
+    assert {row.state for row in Delivery.objects.all()} == {"delivered"}
+    assert len(mailoutbox) == 1
+
+
+def test_intake_accepts_and_buries(merchant):
+    bodies = [json.dumps({"idempotency_key": "k", "amount": "1.00", "merchant": merchant.slug}).encode(), b"{"]
+    with acting_as("intake"):
+        for body in bodies:
+            intake.receive(Message(queue="payment_initiation", body=body, message_id="", headers={}, correlation_id=""))
+        heartbeats.Pulse("intake").beat()
+    assert Payment.objects.count() == DeadLetter.objects.count() == 1
+
+
+def test_cron_prunes_and_encrypts_anew(accept, merchant):
+    accept()
+    endpoint(merchant)
+    dead = letter()
+    long_ago = timezone.now() - timedelta(days=4000)
+    DeadLetter.objects.filter(pk=dead.pk).update(state="discarded", resolved_at=long_ago)
+    with acting_as("cron"):
+        call_command("prune", stdout=io.StringIO())
+        call_command("reencrypt_secrets", stdout=io.StringIO())
+    assert not DeadLetter.objects.exists()
+
+
+def test_who_looks_on_reads_everything_but_secrets():
+    with acting_as("readonly"), connection.cursor() as cursor:
+        for name, who in access().items():
+            if "readonly" in who:
+                cursor.execute(f"SELECT * FROM {name} LIMIT 1")
+        cursor.execute("SELECT username FROM merchants_user")
+        for column in ("password", "email"):
+            assert refused(f"SELECT {column} FROM merchants_user")
+        assert refused("SELECT * FROM django_session")
+        assert refused("SELECT * FROM otp_totp_totpdevice")
+
+
+# --- what nobody may do
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_record_is_not_changed_by_any_process(role, accept):
+    accept()
+    with transaction.atomic():
+        audit.record(audit.SYSTEM, "roles.tested")
+    with acting_as(role):
+        for statement in (
+            "UPDATE merchants_auditentry SET reason = ''",
+            "DELETE FROM merchants_auditentry",
+            "TRUNCATE merchants_auditentry",
+            "UPDATE payments_paymentevent SET type = ''",
+            "DELETE FROM payments_paymentevent",
+            "TRUNCATE payments_paymentevent CASCADE",
+            "DELETE FROM payments_attempt",
+            "DELETE FROM payments_payment",
+            "TRUNCATE payments_payment CASCADE",
+        ):
+            assert refused(statement), statement
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_process_changes_what_the_database_holds_it_to(role):
+    with acting_as(role), connection.cursor() as cursor:
+        for statement in ("CREATE TABLE public.mine (id int)", "CREATE TEMPORARY TABLE mine (id int)"):
+            assert refused(statement), statement
+        for statement in (
+            "ALTER TABLE payments_payment DISABLE TRIGGER ALL",
+            "ALTER TABLE payments_payment DROP CONSTRAINT payments_payment_pkey",
+            "DROP TABLE payments_payment",
+            "CREATE INDEX ON payments_payment (id)",
+        ):
+            with pytest.raises(ProgrammingError, match=r"must be owner|permission denied"), transaction.atomic():
+                cursor.execute(statement)
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "relay"])
+def test_only_the_relay_takes_messages_out_of_the_outbox(role, accept):
+    accept()
+    with acting_as(role):
+        assert refused("DELETE FROM messaging_outboxmessage")
+    assert OutboxMessage.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("web", "INSERT INTO payments_attempt (id) VALUES (1)"),
+        ("web", "DELETE FROM merchants_user"),
+        ("web", "DELETE FROM merchants_apikey"),
+        ("web", "UPDATE auth_permission SET codename = 'x'"),
+        ("worker", "INSERT INTO payments_payment (id) VALUES (gen_random_uuid())"),
+        ("worker", "SELECT * FROM merchants_apikey"),
+        ("worker", "SELECT * FROM merchants_user"),
+        ("worker", "SELECT * FROM notifications_contact"),
+        ("notifier", "UPDATE payments_payment SET status = 'succeeded'"),
+        ("notifier", "INSERT INTO payments_paymentevent (id) VALUES (gen_random_uuid())"),
+        ("notifier", "UPDATE notifications_contact SET email = 'x'"),
+        ("intake", "UPDATE payments_attempt SET outcome = 'approved'"),
+        ("intake", "SELECT * FROM notifications_webhookendpoint"),
+        ("intake", "SELECT * FROM merchants_user"),
+        ("relay", "INSERT INTO payments_payment (id) VALUES (gen_random_uuid())"),
+        ("relay", "UPDATE merchants_user SET is_superuser = true"),
+        ("cron", "UPDATE payments_payment SET status = 'succeeded'"),
+        ("cron", "UPDATE merchants_user SET is_superuser = true"),
+        ("readonly", "INSERT INTO messaging_outboxmessage (id) VALUES (1)"),
+        ("readonly", "SELECT * FROM notifications_contact"),
+    ],
+)
+def test_no_process_does_what_is_anothers_business(role, statement):
+    with acting_as(role):
+        assert refused(statement)
