@@ -4,6 +4,7 @@ A day's rows are a pure function of its payments as they are. So computing twice
 payments arrive, ends in what a rebuild makes of them.
 """
 
+import time as clock
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ STRETCH: Final = 31
 OVERLAP: Final = timedelta(minutes=10)
 #: How long the record of a run is kept.
 RUNS_KEPT_FOR: Final = timedelta(days=90)
+#: How often (s) a run that waits for another one looks whether that has ended.
+PAUSE: Final = 0.2
+#: Older than any payment; and from here on, what is hours or a range before a day is a day as well.
+FIRST_DAY: Final = date(2000, 1, 1)
 #: Where on earth a day begins first, and ends last, against UTC.
 EARLIEST: Final = timedelta(hours=14)
 LATEST: Final = timedelta(hours=12)
@@ -46,16 +51,18 @@ class Stretch:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Be the only run; the lock goes with the connection, should this process die.
+def alone(*, patience: float = 0) -> Iterator[None]:
+    """Be the only run, perhaps after so many seconds; the lock goes with the connection, should this process die.
 
     Raises:
         Busy: another one is.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        if not cursor.fetchone()[0]:
+    until = clock.monotonic() + patience
+    # Not by waiting for the lock itself: `lock_timeout` ends that after a moment.
+    while not is_ours():
+        if clock.monotonic() >= until:
             raise Busy
+        clock.sleep(PAUSE)
     try:
         yield
     finally:
@@ -63,15 +70,36 @@ def alone() -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
+def is_ours() -> bool:
+    """Whether we got the lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+        return bool(cursor.fetchone()[0])
+
+
 # --- which days
 
 TOUCHED: Final = """
     SELECT DISTINCT (payment.created_at AT TIME ZONE merchant.time_zone)::date
-    FROM payments_paymentevent AS event
-    JOIN payments_payment AS payment ON payment.id = event.payment_id
+    FROM (
+        SELECT payment_id AS id FROM payments_paymentevent WHERE id >= %(first_id)s
+        UNION
+        -- Sent once more, which is no event: the attempts count. Only payments in work are in this index.
+        SELECT id FROM payments_payment AS payment
+        WHERE revive_at IS NOT NULL AND charge_attempts > 1 AND EXISTS (
+            SELECT FROM payments_attempt WHERE payment_id = payment.id AND started_at >= %(since)s
+        )
+    ) AS touched
+    JOIN payments_payment AS payment USING (id)
     JOIN merchants_merchant AS merchant ON merchant.id = payment.merchant_id
-    WHERE event.id >= %s
     ORDER BY 1
+"""
+MOVED: Final = """
+    SELECT EXISTS (
+        SELECT FROM merchants_merchant AS merchant
+        JOIN merchants_auditentry AS entry ON entry.subject = 'merchant:' || merchant.id
+        WHERE entry.at >= %s AND entry.before ? 'time_zone'
+    )
 """
 EXTENT: Final = """
     SELECT least(min(day), (SELECT min(created_at)::date - 1 FROM payments_payment)),
@@ -82,9 +110,17 @@ EXTENT: Final = """
 
 def touched_since(seen_up_to: datetime) -> list[date]:
     """The days of all payments to which anything happened since a time."""
+    since = seen_up_to - OVERLAP
     with connection.cursor() as cursor:
-        cursor.execute(TOUCHED, [first_id_at(seen_up_to - OVERLAP)])
+        cursor.execute(TOUCHED, {"first_id": first_id_at(since), "since": since})
         return [day for (day,) in cursor.fetchall()]
+
+
+def has_moved_since(seen_up_to: datetime) -> bool:
+    """Whether a merchant was given another time zone, and so all of its payments other days."""
+    with connection.cursor() as cursor:
+        cursor.execute(MOVED, [seen_up_to - OVERLAP])
+        return bool(cursor.fetchone()[0])
 
 
 def first_id_at(moment: datetime) -> UUID:
@@ -125,7 +161,12 @@ def joined(days: Iterable[date]) -> list[Stretch]:
 def since_last_run() -> list[Stretch]:
     """What the latest run cannot have seen; all days where there was none."""
     latest = MetricsRun.objects.order_by("-id").values_list("seen_up_to", flat=True).first()
-    return all_days() if latest is None else joined(touched_since(latest))
+    return all_days() if latest is None or has_moved_since(latest) else joined(touched_since(latest))
+
+
+def forget_runs() -> None:
+    """Have the next run compute all days: payments were written with times of the past."""
+    MetricsRun.objects.all().delete()
 
 
 # --- their numbers
@@ -242,7 +283,7 @@ def compute_and_keep(stretch: Stretch, *, dry_run: bool) -> int:
 
 def remember(stretches: list[Stretch], *, rows: int, rebuild: bool, started_at: datetime) -> MetricsRun:
     """Record a run that has seen everything that was committed before it began."""
-    run = MetricsRun.objects.create(
+    return MetricsRun.objects.create(
         first_day=min((stretch.first for stretch in stretches), default=None),
         last_day=max((stretch.last for stretch in stretches), default=None),
         rebuild=rebuild,
@@ -251,8 +292,12 @@ def remember(stretches: list[Stretch], *, rows: int, rebuild: bool, started_at: 
         started_at=started_at,
         finished_at=timezone.now(),
     )
-    log.info("daily_metrics_computed", first=str(run.first_day), last=str(run.last_day), rows=rows, rebuild=rebuild)
-    return run
+
+
+def note(stretches: list[Stretch], *, rows: int, **how: bool) -> None:
+    """Say in the log what was computed."""
+    days = [str(day) for stretch in stretches for day in (stretch.first, stretch.last)]
+    log.info("daily_metrics_computed", first=min(days, default=None), last=max(days, default=None), rows=rows, **how)
 
 
 def today_somewhere() -> date:

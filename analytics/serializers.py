@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from rest_framework import serializers
 
-from analytics.daily import today_somewhere
+from analytics.daily import FIRST_DAY, today_somewhere
 from analytics.reads import Question
 from merchants.principal import Principal
 from merchants.strict import KnownFieldsOnly
@@ -15,8 +15,6 @@ from payments.fields import CurrencyField
 MOST_DAYS: Final = 400
 #: What is shown where nobody says from when.
 DAYS_AT_FIRST: Final = 30
-#: Older than any payment; and from here on, the days before a range are days as well.
-FIRST_DAY: Final = date(2000, 1, 1)
 #: What rows can be grouped by, besides their day.
 GROUPS: Final = ("currency", "gateway", "currency,gateway", "none")
 

@@ -13,6 +13,8 @@ HEIGHT: Final = 220
 LEFT, RIGHT, TOP, BOTTOM = 56, 18, 10, 26
 #: How many lines across, at most.
 TICKS: Final = 4
+#: Large numbers, as they are called where there is no room for their digits.
+SIZES: Final = ((1e12, "tn"), (1e9, "bn"), (1e6, "M"))
 #: Every so many columns have their name below.
 NAMED_EVERY: Final = 7
 
@@ -160,7 +162,8 @@ def rounded(value: float) -> float:
 
 
 def shown(value: float) -> str:
-    """A number as people read it: 12,300 or 0.25, and 1.2 M."""
-    if abs(value) >= 1_000_000:
-        return f"{value / 1_000_000:,.4g} M"
+    """A number as people read it: 12,300 or 0.25, and 1.2 M, 3.5 bn or 20 tn."""
+    for size, name in SIZES:
+        if abs(value) >= size:
+            return f"{round(value / size, 2):,.10g} {name}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.3g}"

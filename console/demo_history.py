@@ -207,7 +207,7 @@ def pick(rng: random.Random, shares: dict[str, int]) -> str:
     return rng.choices(list(shares), list(shares.values()))[0]
 
 
-@transaction.atomic(durable=True)
+@transaction.atomic
 def keep(lives: Sequence[Life]) -> None:
     """Write a batch."""
     copy(Payment, (life.payment for life in lives))

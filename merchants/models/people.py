@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
-from django.db import models
+from django.db import connection, models
 
 from merchants.ceilings import validate_ceilings
 
@@ -34,8 +34,11 @@ class User(AbstractUser):
 
 
 def validate_time_zone(name: str) -> None:
-    """Refuse what neither Python nor PostgreSQL would know."""
-    if name not in available_timezones():
+    """Refuse what Python or PostgreSQL does not know: each has a list of its own, and Python's may hold `localtime`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %s)", [name])
+        known = cursor.fetchone()[0]
+    if not known or name not in available_timezones():
         raise ValidationError(f"{name[:64]} is no IANA time zone, such as UTC or Europe/Berlin.")
 
 

@@ -1,7 +1,7 @@
 """The demo's past: as payments would stand in the database, and nothing that anybody acts on."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -20,6 +20,13 @@ NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 def past(transactional_db, merchant):
     assert sum(demo_history.write(merchant, days=30, payments=2_500, now=NOW)) == 2_500
     return merchant
+
+
+@pytest.fixture
+def demo(transactional_db, monkeypatch):
+    for name, value in {"USER": "ada", "PASSWORD": "a-long-password-of-the-tests"}.items():
+        monkeypatch.setenv(f"DEMO_ADMIN_{name}", value)
+    monkeypatch.setenv("DEMO_API_KEY", "sk_test_the-demos-key-in-the-tests-0123456789")
 
 
 def test_the_past_is_over_and_nothing_of_it_is_staged(past):
@@ -57,14 +64,37 @@ def test_ids_never_lie_in_another_order_than_the_times(past):
     assert PaymentEvent.objects.filter(created_at__gt=NOW).count() == 0
 
 
-def test_a_merchant_never_gets_a_second_past(transactional_db, monkeypatch, capsys):
-    for name, value in {"USER": "ada", "PASSWORD": "a-long-password-of-the-tests"}.items():
-        monkeypatch.setenv(f"DEMO_ADMIN_{name}", value)
-    monkeypatch.setenv("DEMO_API_KEY", "sk_test_the-demos-key-in-the-tests-0123456789")
+def test_a_merchant_never_gets_a_second_past(demo, capsys):
     for _ in range(2):
         call_command("seed_demo", days=7, payments=50)
     assert Payment.objects.filter(order_id__startswith="history-").count() == 50
     assert DailyMetric.objects.exists()
+
+
+def test_a_past_that_was_interrupted_is_written_whole_by_the_next_command(demo, monkeypatch):
+    write = demo_history.write
+
+    def killed(*merchant, **options):
+        yield from islice(write(*merchant, **options), 1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("console.management.commands.seed_demo.demo_history.write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            call_command("seed_demo", days=7, payments=50)
+    assert not Payment.objects.filter(order_id__startswith="history-").exists()
+    call_command("seed_demo", days=7, payments=50)
+    assert Payment.objects.filter(order_id__startswith="history-").count() == 50
+
+
+def test_a_past_is_counted_whoever_computes_next(demo, monkeypatch):
+    call_command("compute_daily_metrics")
+    monkeypatch.setattr("console.management.commands.seed_demo.call_command", lambda name, **_: name == "migrate")
+    call_command("seed_demo", "--without-payments", days=7, payments=50)
+    assert not DailyMetric.objects.exists()
+    call_command("compute_daily_metrics")
+    rows = DailyMetric.objects.filter(merchant=None, currency="", gateway="")
+    assert sum(rows.values_list("accepted", flat=True)) == 50
 
 
 @pytest.mark.parametrize("options", [["--days", "0"], ["--days", "x"], ["--payments", "-1"], ["--payments", "1e3"]])

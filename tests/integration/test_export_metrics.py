@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -58,6 +59,19 @@ def test_json_has_an_object_in_each_line(computed, capsys):
 def test_a_file_is_written_whole(computed, capsys, tmp_path):
     call_command("export_metrics", **MARCH, output=str(tmp_path / "metrics.csv"))
     assert len((tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_the_days_before_a_last_one_need_no_first_one(computed, capsys):
+    out = export(capsys, first=None, last="2026-03-20")
+    assert len(out.splitlines()) == 4
+
+
+def test_a_reader_that_has_enough_is_no_failure(computed, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr("sys.stdout", gone)
+        call_command("export_metrics", **MARCH)
 
 
 def test_whoever_takes_numbers_along_leaves_an_entry(computed, capsys):

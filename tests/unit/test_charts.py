@@ -45,7 +45,18 @@ def test_no_numbers_are_an_empty_drawing_and_no_error(draw):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.25, "0.25"), (3, "3"), (2.5, "2.5"), (12_345, "12,345"), (1_250_000, "1.25 M"), (99.5, "99.5")],
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (3, "3"),
+        (2.5, "2.5"),
+        (12_345, "12,345"),
+        (1_250_000, "1.25 M"),
+        (99.5, "99.5"),
+        (12_345_000_000, "12.35 bn"),
+        (3e14, "300 tn"),
+        (9e18, "9,000,000 tn"),
+    ],
 )
 def test_numbers_are_written_for_people(value, text):
     assert shown(value) == text

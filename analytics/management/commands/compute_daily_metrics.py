@@ -35,7 +35,9 @@ class Command(BaseCommand):
             with daily.alone():
                 self.run(named, rebuild=options["rebuild"], dry_run=options["dry_run"])
         except Busy:
-            self.stdout.write("Another run is under way and does the same; nothing was done.")
+            same = named is None and not options["rebuild"]
+            then = "It does the same." if same else "Run this again when it has ended."
+            self.stdout.write(f"Another run is under way; nothing was done. {then}")
         except DataError as error:
             if "time zone" not in str(error):
                 raise
@@ -54,6 +56,7 @@ class Command(BaseCommand):
                 bar.update(length(stretch))
         if not dry_run and named is None:
             daily.remember(stretches, rows=rows, rebuild=rebuild, started_at=started_at)
+        daily.note(stretches, rows=rows, rebuild=rebuild, dry_run=dry_run)
         self.stdout.write(tell(stretches, rows, dry_run=dry_run))
 
 

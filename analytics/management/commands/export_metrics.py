@@ -1,10 +1,10 @@
 """`manage.py export_metrics`: the daily metrics for spreadsheets and other programs."""
 
 import contextlib
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -12,7 +12,6 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from analytics import export
-from analytics.daily import today_somewhere
 from analytics.days import range_of, refuse
 from merchants import audit
 from merchants.models import Merchant, Mode
@@ -31,7 +30,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Which rows, and where to."""
         parser.add_argument("--format", choices=FORMATS, default="csv", help="default: %(default)s")
-        parser.add_argument("--from", dest="first", metavar="YYYY-MM-DD", help=f"default: {DAYS_AT_FIRST} days back")
+        parser.add_argument("--from", dest="first", metavar="YYYY-MM-DD", help=f"default: {DAYS_AT_FIRST} days in all")
         parser.add_argument("--to", dest="last", metavar="YYYY-MM-DD", help="default: today")
         parser.add_argument("--merchant", metavar="SLUG", help="of this merchant alone")
         parser.add_argument("--mode", choices=Mode.values, help="of test or of live payments alone")
@@ -39,8 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write them, and that it was done."""
-        at_first = (today_somewhere() - timedelta(days=DAYS_AT_FIRST)).isoformat()
-        first, last = range_of(options["first"] or at_first, options["last"])
+        first, last = range_of(options["first"], options["last"], days=DAYS_AT_FIRST)
         merchant = merchant_of(options["merchant"])
         mode = Mode(options["mode"]) if options["mode"] else None
         rows = export.rows_of(first=first, last=last, merchant=merchant, mode=mode)
@@ -63,7 +61,12 @@ def merchant_of(slug: str | None) -> Merchant | None:
 def opened(name: str | None) -> Iterator[IO[str]]:
     """Where to write to. A file that is there is replaced."""
     if name is None:
-        yield sys.stdout
+        # Whoever reads has read enough, as `head` does. What is left to write goes nowhere, or Python would complain.
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
         with Path(name).open("w", encoding="utf-8", newline="") as out:

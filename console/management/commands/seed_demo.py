@@ -9,10 +9,12 @@ import structlog
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 from environs import Env
 from tqdm import tqdm
 
+from analytics import daily
 from console import demo_history
 from merchants import api_keys
 from merchants.models import Membership, Merchant, Mode, Role, User
@@ -21,6 +23,8 @@ from payments.reads import payments_of
 
 log = structlog.get_logger(__name__)
 
+#: How long (s) to wait for a run of the metrics to end.
+PATIENCE: Final = 300
 #: Order, amount in minor units, payment method: something of everything to look at.
 PAYMENTS: Final = (
     ("demo-1", 1_000, "pm_ok"),
@@ -78,10 +82,13 @@ def past(merchant: Merchant, *, days: int, count: int) -> None:
     """A past, and what it adds up to; a merchant that has one keeps it."""
     if payments_of(merchant, Mode.TEST).filter(order_id="history-1").exists():
         return
-    with tqdm(total=count, unit=" payments", disable=not sys.stderr.isatty()) as bar:
+    bar = tqdm(total=count, unit=" payments", disable=not sys.stderr.isatty())
+    # All of it or nothing, should we be killed; and while no run is under way that would not see it.
+    with bar, daily.alone(patience=PATIENCE), transaction.atomic(durable=True):
         for written in demo_history.write(merchant, days=days, payments=count, now=timezone.now()):
             bar.update(written)
-    call_command("compute_daily_metrics", rebuild=True)
+        daily.forget_runs()
+    call_command("compute_daily_metrics")
 
 
 def people(merchant: Merchant, *, user: str, password: str) -> None:
