@@ -101,8 +101,8 @@ class Payment(models.Model):
                 name="payment_held",
                 condition=Q(held_since__isnull=False),
             ),
-            # The daily metrics: the payments of some days. Rows lie in the order of their time, near enough.
-            BrinIndex(fields=["created_at"], name="payment_age", autosummarize=True, pages_per_range=32),
+            # The daily metrics: the payments of some days. No BRIN: vacuum puts new rows into the room that old ones leave.
+            models.Index(fields=["created_at"], name="payment_age"),
             # How often a payer's, and a merchant's, payments were declined of late (`payments.velocity`).
             models.Index(
                 fields=["merchant", "mode", "user_id", "finished_at"],
