@@ -99,6 +99,19 @@ def test_an_unchanged_answer_is_not_sent_twice(shop, client):
     assert changed["ETag"] != first["ETag"]
 
 
+def test_whoever_asks_conditionally_is_told_as_the_standard_has_it(shop, client):
+    """RFC 9110, 13.1.2: lists, weak tags and `*`; and neither 304 nor HEAD has a body."""
+    etag = client.get(f"{DAILY}?{RANGE}")["ETag"]
+    for tags in (f'"other", {etag}', f"W/{etag}", "*"):
+        response = client.get(f"{DAILY}?{RANGE}", headers={"If-None-Match": tags})
+        assert (response.status_code, response.content) == (304, b""), tags
+        assert response["Cache-Control"] == "private, no-cache"
+    head = client.head(f"{DAILY}?{RANGE}")
+    assert (head.status_code, head["ETag"]) == (200, etag)
+    assert client.get(f"{DAILY}?{RANGE}", headers={"If-None-Match": '"other"'}).status_code == 200
+    assert client.get(f"{SUMMARY}?{RANGE}", headers={"If-None-Match": etag}).status_code == 200
+
+
 def test_without_a_range_the_last_thirty_days_are_told(shop, client):
     with time_machine.travel(datetime(2026, 4, 8, 9, tzinfo=UTC), tick=False):
         answer = ok(client.get(DAILY))

@@ -24,10 +24,9 @@ BATCH: Final = 1000
 
 def at_least_one(text: str) -> int:
     """A whole number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise ArgumentTypeError("it must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError("it must be a whole number, at least 1")
+    return int(text)
 
 
 def kinds() -> dict[str, tuple[Callable[..., int], timedelta]]:
