@@ -27,14 +27,14 @@ CREATE TEMPORARY TABLE access (tab text, who text) ON COMMIT DROP;
 INSERT INTO access VALUES
   -- payments
   ('payments_payment',                   'web=SIU worker=SU relay=SU intake=SIU notifier=S cron=S readonly=S'),
-  ('payments_attempt',                   'web=S worker=SIU relay=S readonly=S'),
-  ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S readonly=S'),
+  ('payments_attempt',                   'web=S worker=SIU relay=S cron=S readonly=S'),
+  ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S cron=S readonly=S'),
   ('payments_idempotencykey',            'web=SIU intake=SIU cron=SUD readonly=S'),
   ('payments_gatewaycircuit',            'web=SIU worker=SIU relay=SU intake=S cron=SIU readonly=S'),
   ('payments_gatewayevent',              'web=SI worker=SU relay=SU readonly=S'),
   ('payments_declineblock',              'web=SU worker=SIU intake=S readonly=S'),
   -- how work travels
-  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI readonly=S'),
+  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI cron=SD readonly=S'),
   ('messaging_deadletter',               'web=SU worker=SIU notifier=SIU relay=SIU intake=SIU cron=SUD readonly=S'),
   ('messaging_deathcount',               'web=S worker=SIU notifier=SIU relay=SIU intake=SIU readonly=S'),
   ('messaging_resolution',               'web=SIU worker=SU relay=SU cron=SIU readonly=S'),
@@ -53,11 +53,14 @@ INSERT INTO access VALUES
   ('merchants_loginsession',             'web=SIU cron=SD'),
   ('merchants_auditentry',               'web=SI worker=SI cron=SI readonly=S'),
   ('merchants_approval',                 'web=SIU worker=SU cron=SI readonly=S'),
-  ('merchants_counter',                  'web=SIUD cron=SD'),
-  ('merchants_bucket',                   'web=SIUD cron=SD'),
+  ('merchants_counter',                  'web=SIUD cron=SUD'),
+  ('merchants_bucket',                   'web=SIUD cron=SUD'),
   ('merchants_user',                     'web=SIU notifier=S relay=S cron=S'),
   ('merchants_user_groups',              'web=SID cron=S readonly=S'),
   ('merchants_user_user_permissions',    'web=SID cron=S readonly=S'),
+  -- analytics
+  ('analytics_dailymetric',              'web=S cron=SIUD readonly=S'),
+  ('analytics_metricsrun',               'web=S cron=SID readonly=S'),
   -- Django's own
   ('auth_group',                         'web=S readonly=S'),
   ('auth_group_permissions',             'web=S readonly=S'),
@@ -69,8 +72,10 @@ INSERT INTO access VALUES
   ('otp_totp_totpdevice',                'web=SIUD'),
   ('otp_static_staticdevice',            'web=SIUD'),
   ('otp_static_statictoken',             'web=SIUD'),
-  ('token_blacklist_outstandingtoken',   'web=SIU'),
-  ('token_blacklist_blacklistedtoken',   'web=SI');
+  ('axes_accessattempt',                 'web=SIUD cron=SD'),
+  ('axes_accessattemptexpiration',       'web=SIUD cron=SD'),
+  ('axes_accessfailurelog',              'web=SI'),
+  ('axes_accesslog',                     'web=SI');
 
 -- Roles, where they are missing.
 SELECT format('CREATE ROLE %I', :'prefix' || '_' || name) FROM role
