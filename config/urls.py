@@ -22,6 +22,7 @@ urlpatterns = [
     path("api/v1/", include("console.urls")),
     path("api/v1/", include("notifications.urls")),
     path("api/v1/", include("merchants.urls")),
+    path("api/v1/", include("analytics.urls")),
     re_path(r"^api/v1/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^docs/?$", csp_update(FOR_SWAGGER)(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("problems/<slug:code>", explain_problem, name="problem"),

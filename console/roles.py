@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
 #: The rooms whose objects staff look at. Sessions, tokens and devices of people are nobody's to see.
-OURS: Final = ("merchants", "messaging", "notifications", "payments")
+OURS: Final = ("analytics", "merchants", "messaging", "notifications", "payments")
 
 #: Those who answer the phone: try again, tell again, and mend how somebody is told.
 SUPPORT: Final = frozenset(

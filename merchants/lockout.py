@@ -107,6 +107,7 @@ def way_of(request: HttpRequest) -> AuditEntry.Via:
     return AuditEntry.Via.API if request.path.startswith("/api/") else AuditEntry.Via.CONSOLE
 
 
-def prune(*, now: datetime) -> int:
-    """Forget the failures that no longer count; returns how many."""
-    return AccessAttempt.objects.filter(attempt_time__lte=now - settings.AXES_COOLOFF_TIME).delete()[0]
+def prune(*, before: datetime, batch: int) -> int:
+    """Forget one batch of failures from before a time, when they no longer count; returns how many."""
+    old = AccessAttempt.objects.filter(attempt_time__lte=before).order_by("attempt_time").values("pk")[:batch]
+    return AccessAttempt.objects.filter(pk__in=old).delete()[0]

@@ -7,7 +7,9 @@ from rest_framework.request import Request
 
 from merchants.models import Merchant, Mode, Role, Scope, User
 
-READ: Final = frozenset({Scope.PAYMENTS_READ.value, Scope.WEBHOOKS_READ.value, Scope.NOTIFICATIONS_READ.value})
+READ: Final = frozenset(
+    scope.value for scope in (Scope.PAYMENTS_READ, Scope.WEBHOOKS_READ, Scope.NOTIFICATIONS_READ, Scope.ANALYTICS_READ)
+)
 SUPPORT: Final = READ | {Scope.NOTIFICATIONS_WRITE.value}
 WRITE: Final = SUPPORT | {Scope.PAYMENTS_WRITE.value, Scope.WEBHOOKS_WRITE.value}
 

@@ -5,14 +5,18 @@ The relay publishes it from there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 
 from messaging.models import OutboxMessage
+
+#: How long the messages for a room are kept that takes no events any more: a release that is rolled back may bring
+#: the room back within that time.
+LEFTOVERS_KEPT_FOR: Final = timedelta(days=30)
 
 
 def stage(
@@ -80,3 +84,13 @@ def for_subscribers(event_id: UUID, request_id: str) -> Iterator[OutboxMessage]:
             waits=may_wait(queue),
             request_id=request_id,
         )
+
+
+def prune(*, before: datetime, batch: int) -> int:
+    """Forget one batch of events that were staged before a time for a room which subscribes no more; returns how many.
+
+    All other messages stay until they are delivered, however long that takes.
+    """
+    orphaned = OutboxMessage.objects.exclude(subscriber="").exclude(subscriber__in=list(settings.EVENT_SUBSCRIBERS))
+    old = orphaned.filter(created_at__lt=before).order_by("id").values("pk")[:batch]
+    return OutboxMessage.objects.filter(pk__in=old).delete()[0]

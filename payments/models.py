@@ -101,6 +101,8 @@ class Payment(models.Model):
                 name="payment_held",
                 condition=Q(held_since__isnull=False),
             ),
+            # The daily metrics: the payments of some days. No BRIN: vacuum lets new rows lie among old ones.
+            models.Index(fields=["created_at"], name="payment_age"),
             # How often a payer's, and a merchant's, payments were declined of late (`payments.velocity`).
             models.Index(
                 fields=["merchant", "mode", "user_id", "finished_at"],

@@ -27,14 +27,14 @@ CREATE TEMPORARY TABLE access (tab text, who text) ON COMMIT DROP;
 INSERT INTO access VALUES
   -- payments
   ('payments_payment',                   'web=SIU worker=SU relay=SU intake=SIU notifier=S cron=S readonly=S'),
-  ('payments_attempt',                   'web=S worker=SIU relay=S readonly=S'),
-  ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S readonly=S'),
+  ('payments_attempt',                   'web=S worker=SIU relay=S cron=S readonly=S'),
+  ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S cron=S readonly=S'),
   ('payments_idempotencykey',            'web=SIU intake=SIU cron=SUD readonly=S'),
   ('payments_gatewaycircuit',            'web=SIU worker=SIU relay=SU intake=S cron=SIU readonly=S'),
   ('payments_gatewayevent',              'web=SI worker=SU relay=SU readonly=S'),
   ('payments_declineblock',              'web=SU worker=SIU intake=S readonly=S'),
   -- how work travels
-  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI readonly=S'),
+  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI cron=SD readonly=S'),
   ('messaging_deadletter',               'web=SU worker=SIU notifier=SIU relay=SIU intake=SIU cron=SUD readonly=S'),
   ('messaging_deathcount',               'web=S worker=SIU notifier=SIU relay=SIU intake=SIU readonly=S'),
   ('messaging_resolution',               'web=SIU worker=SU relay=SU cron=SIU readonly=S'),
@@ -58,6 +58,9 @@ INSERT INTO access VALUES
   ('merchants_user',                     'web=SIU notifier=S relay=S cron=S'),
   ('merchants_user_groups',              'web=SID cron=S readonly=S'),
   ('merchants_user_user_permissions',    'web=SID cron=S readonly=S'),
+  -- analytics
+  ('analytics_dailymetric',              'web=S cron=SIUD readonly=S'),
+  ('analytics_metricsrun',               'web=S cron=SID readonly=S'),
   -- Django's own
   ('auth_group',                         'web=S readonly=S'),
   ('auth_group_permissions',             'web=S readonly=S'),

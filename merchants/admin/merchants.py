@@ -73,7 +73,7 @@ class MerchantAdmin(AuditedAdmin, admin.ModelAdmin[Merchant]):
     readonly_fields = ("id", "created_at")
     inlines: ClassVar = [MembershipInline]
     fieldsets = (
-        (None, {"fields": ("name", "slug", "currency", "language", "contact_email", "is_active")}),
+        (None, {"fields": ("name", "slug", "currency", "language", "time_zone", "contact_email", "is_active")}),
         ("Limits", {"fields": ("creation_burst", "creation_rate", "amount_ceilings", "declines_per_payer")}),
         ("Ids", {"fields": ("id", "created_at")}),
     )

@@ -20,6 +20,7 @@ class Scope(models.TextChoices):
     WEBHOOKS_WRITE = "webhooks:write"
     NOTIFICATIONS_READ = "notifications:read"
     NOTIFICATIONS_WRITE = "notifications:write"
+    ANALYTICS_READ = "analytics:read"
 
 
 class ApiKey(models.Model):

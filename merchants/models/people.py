@@ -2,12 +2,13 @@
 
 import uuid
 from typing import ClassVar
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
-from django.db import models
+from django.db import connection, models
 
 from merchants.ceilings import validate_ceilings
 
@@ -42,6 +43,15 @@ class User(AbstractUser):
             raise ValidationError({"username": "A name stays. Deactivate this person, and add one with the new name."})
 
 
+def validate_time_zone(name: str) -> None:
+    """Refuse what Python or PostgreSQL does not know: each has a list of its own, and Python's may hold `localtime`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %s)", [name])
+        known = cursor.fetchone()[0]
+    if not known or name not in available_timezones():
+        raise ValidationError(f"{name[:64]} is no IANA time zone, such as UTC or Europe/Berlin.")
+
+
 class Merchant(models.Model):
     """A business that takes payments through us. Nobody sees another merchant's objects."""
 
@@ -59,6 +69,13 @@ class Merchant(models.Model):
         default="en",
         db_default="en",
         help_text="In which its payers are written to, where nothing else is known of them.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[validate_time_zone],
+        help_text="In which its days begin and end, for analytics: an IANA name such as Europe/Berlin.",
     )
     contact_email = models.EmailField(
         blank=True,

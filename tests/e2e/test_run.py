@@ -96,7 +96,7 @@ def test_demo_json_says_all_and_only_to_its_owner(run):
     assert stat.S_IMODE((run.data / "demo.json").stat().st_mode) == 0o600
     assert all(alive(pid) for pid in demo["processes"].values())
     assert (demo["rabbitmq_url"] is None) == (run.broker == "none")
-    expected = {"postgres", "sandbox", "web", "relay"} | (
+    expected = {"postgres", "sandbox", "web", "relay", "cron"} | (
         {"epmd", "rabbitmq", "worker", "intake"} if not run.broker else set()
     )
     assert set(demo["processes"]) == expected

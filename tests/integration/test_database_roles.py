@@ -326,6 +326,14 @@ def test_intake_accepts_and_buries(merchant):
     assert Payment.objects.count() == DeadLetter.objects.count() == 1
 
 
+def test_cron_computes_the_metrics(accept, merchant):
+    accept()
+    with acting_as("cron"):
+        call_command("compute_daily_metrics", rebuild=True)
+        call_command("compute_daily_metrics")
+        call_command("export_metrics")
+
+
 def test_cron_prunes_and_encrypts_anew(accept, merchant, person, anybody):
     accept()
     endpoint(merchant)
@@ -396,7 +404,7 @@ def test_no_process_changes_what_the_database_holds_it_to(role):
                 cursor.execute(statement)
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "relay"])
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in {"relay", "cron"}])  # which prunes
 def test_only_the_relay_takes_messages_out_of_the_outbox(role, accept):
     accept()
     with acting_as(role):

@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
 
+from analytics import daily
 from merchants import audit, buckets, counters, lockout, sessions
-from messaging import dead_letters
+from messaging import dead_letters, outbox
 from notifications import retention
 from payments import idempotency
 from payments.management.who import runs_this
@@ -22,19 +24,44 @@ BATCH: Final = 1000
 
 def at_least_one(text: str) -> int:
     """A whole number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise ArgumentTypeError("it must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError("it must be a whole number, at least 1")
+    return int(text)
+
+
+def kinds() -> dict[str, tuple[Callable[..., int], timedelta]]:
+    """What there is to forget -> what forgets a batch of it, and how long it is kept."""
+    return {
+        "idempotency_keys": (idempotency.prune, idempotency.KEPT_FOR),
+        "dead_letters": (dead_letters.prune, timedelta(seconds=settings.DEAD_LETTERS_KEPT_FOR)),
+        "deliveries": (retention.prune, timedelta(seconds=settings.DELIVERIES_KEPT_FOR)),
+        "outbox_leftovers": (outbox.prune, outbox.LEFTOVERS_KEPT_FOR),
+        "login_sessions": (sessions.prune, sessions.KEPT_FOR),
+        "failed_logins": (lockout.prune, settings.AXES_COOLOFF_TIME),
+        "sessions_of_the_console": (prune_console_sessions, timedelta(0)),
+        "counters_of_limits": (prune_limits, timedelta(0)),
+        "runs_of_metrics": (daily.prune, daily.RUNS_KEPT_FOR),
+    }
+
+
+def prune_console_sessions(*, before: datetime, batch: int) -> int:
+    """One batch of Django's sessions that are over."""
+    over = Session.objects.filter(expire_date__lt=before).order_by("expire_date").values("pk")[:batch]
+    return Session.objects.filter(pk__in=over).delete()[0]
+
+
+def prune_limits(*, before: datetime, batch: int) -> int:
+    """One batch of what limits have counted."""
+    return max(counters.prune(before=before, batch=batch), buckets.prune(before=before, batch=batch))
 
 
 class Command(BaseCommand):
     """Forgets idempotency keys past their 30 days, but for those of payments that are not final; dead letters that
     were resolved long ago, never open ones; deliveries that ended long ago, unless such a letter is about them; and
-    logins, a week after their end, and counters of limits whose time is over.
+    what else is only of use for a while. Each batch is a transaction of its own.
     """
 
-    help = "Forget, in small batches, what has been kept long enough: keys, letters, deliveries, logins and counters."
+    help = "Forget, in small batches, what has been kept long enough: keys, letters, deliveries, logins and more."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
@@ -44,21 +71,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, batch: int, **options: Any) -> None:
         """Forget what is old enough, kind by kind."""
-        now = timezone.now()
-        keys = prune_all(idempotency.prune, before=now - idempotency.KEPT_FOR, batch=batch)
-        kept_for = timedelta(seconds=settings.DEAD_LETTERS_KEPT_FOR)
-        letters = prune_all(dead_letters.prune, before=now - kept_for, batch=batch)
-        self.stdout.write(f"Idempotency keys forgotten: {keys}.")
-        self.stdout.write(f"Dead letters forgotten: {letters}.")
-        kept_for = timedelta(seconds=settings.DELIVERIES_KEPT_FOR)
-        deliveries = prune_all(retention.prune, before=now - kept_for, batch=batch)
-        self.stdout.write(f"Deliveries forgotten: {deliveries}.")
-        ended = prune_all(sessions.prune, before=now - sessions.KEPT_FOR, batch=batch)
-        self.stdout.write(f"Login sessions forgotten: {ended}.")
-        self.stdout.write(f"Failed logins forgotten: {lockout.prune(now=now)}.")
-        limits = sum(prune_all(prune, before=now, batch=batch) for prune in (counters.prune, buckets.prune))
-        self.stdout.write(f"Counters of limits forgotten: {limits}.")
-        counts = {"idempotency_keys": keys, "dead_letters": letters, "deliveries": deliveries}
+        now, counts = timezone.now(), {}
+        for kind, (prune, kept_for) in kinds().items():
+            counts[kind] = prune_all(prune, before=now - kept_for, batch=batch)
+            self.stdout.write(f"{kind.replace('_', ' ').capitalize()} forgotten: {counts[kind]}.")
         with transaction.atomic(durable=True):  # an interrupted run is told by the next one
             audit.record(audit.by_shell(runs_this()), "records.pruned", after=counts)
 

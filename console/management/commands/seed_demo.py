@@ -1,21 +1,30 @@
 """`manage.py seed_demo`: an up-to-date database with a demo merchant, its people, a key and some payments."""
 
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 from environs import Env
+from tqdm import tqdm
 
+from analytics import daily
+from console import demo_history
 from merchants import api_keys
 from merchants.models import Membership, Merchant, Mode, Role, User
 from payments.operations import PaymentRequest, accept_payment
+from payments.reads import payments_of
 
 log = structlog.get_logger(__name__)
 
+#: How long (s) to wait for a run of the metrics to end.
+PATIENCE: Final = 300
 #: Order, amount in minor units, payment method: something of everything to look at.
 PAYMENTS: Final = (
     ("demo-1", 1_000, "pm_ok"),
@@ -34,6 +43,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Passwords and keys come from the environment, where process lists do not show them."""
         parser.add_argument("--without-payments", action="store_true", help="only the merchant, its people and the key")
+        parser.add_argument("--days", type=whole(1, 3650), default=30, help="length of the past; default: %(default)s")
+        parser.add_argument(
+            "--payments", type=whole(0, 10_000_000), default=0, help="payments of the past, once; default: %(default)s"
+        )
         parser.epilog = "Reads DEMO_ADMIN_USER, DEMO_ADMIN_PASSWORD and DEMO_API_KEY."
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,7 +62,33 @@ class Command(BaseCommand):
         api_keys.register_key(env.str("DEMO_API_KEY"), merchant=merchant, mode=Mode.TEST, name="make run")
         if created and not options["without_payments"]:
             payments(merchant)
+        if options["payments"]:
+            past(merchant, days=options["days"], count=options["payments"])
         self.stdout.write(self.style.SUCCESS("The demo merchant is ready."))
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within bounds, for an option."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ArgumentTypeError(f"it must be a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def past(merchant: Merchant, *, days: int, count: int) -> None:
+    """A past, and what it adds up to; a merchant that has one keeps it."""
+    if payments_of(merchant, Mode.TEST).filter(order_id="history-1").exists():
+        return
+    bar = tqdm(total=count, unit=" payments", disable=not sys.stderr.isatty())
+    # All of it or nothing, should we be killed; and while no run is under way that would not see it.
+    with bar, daily.alone(patience=PATIENCE), transaction.atomic(durable=True):
+        for written in demo_history.write(merchant, days=days, payments=count, now=timezone.now()):
+            bar.update(written)
+        daily.forget_runs()
+    call_command("compute_daily_metrics")
 
 
 def people(merchant: Merchant, *, user: str, password: str) -> None:

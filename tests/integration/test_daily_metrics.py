@@ -1,0 +1,400 @@
+"""What the payments of a day add up to: the same numbers, however often and in whatever order they are computed."""
+
+import json
+import random
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from threading import Event, Thread
+
+import pandas as pd
+import pytest
+import time_machine
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from analytics import daily
+from analytics.models import DailyMetric, MetricsRun
+from merchants import audit
+from merchants.models import Mode
+from payments.models import Attempt
+from payments.states import Status
+from payments.transitions import flag_for_review, move, stay
+from tests.metrics import finish, pay, replay, rows
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+def compute(**options):
+    call_command("compute_daily_metrics", **options)
+
+
+@pytest.fixture
+def whole(merchant):
+    """The row of the merchant's day, all currencies and gateways."""
+
+    def find(currency="", **chosen):
+        chosen = {"day": NOON.date(), "merchant": merchant, "mode": "test", "gateway": "", **chosen}
+        return DailyMetric.objects.get(currency=currency, **chosen)
+
+    return find
+
+
+# --- what a row says
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_payment_is_counted_twice_or_not_at_all(merchant, whole):
+    with transaction.atomic():
+        finish(pay(merchant, NOON, amount=1000), Status.SUCCEEDED, after=1)
+        finish(pay(merchant, NOON, amount=500), Status.SUCCEEDED, after=3, attempts=2)
+        finish(pay(merchant, NOON), Status.FAILED, after=2, error_code="declined", decline_code="expired_card")
+        finish(pay(merchant, NOON), Status.FAILED, after=2, attempts=4, error_code="retries_exhausted")
+        finish(pay(merchant, NOON), Status.CANCELED, after=2)
+        pay(merchant, NOON)
+    compute()
+    row = whole(currency="EUR")
+    assert (row.accepted, row.succeeded, row.failed, row.canceled) == (6, 2, 2, 1)
+    assert (row.volume, row.refunded, row.refunds, row.attempts) == (1500, 0, 0, 8)
+    assert (row.seconds_mean, row.seconds_p50) == (2.0, 2.0)
+    assert row.reasons == {"expired_card": 1, "retries_exhausted": 1}
+    assert rows(currency="EUR", gateway="", merchant=merchant)[0][5:] == rows(currency="EUR", merchant=None)[0][5:]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sums_of_different_currencies_are_never_added(merchant, whole):
+    with transaction.atomic():
+        finish(pay(merchant, NOON, amount=1000, currency="EUR"), Status.SUCCEEDED)
+        finish(pay(merchant, NOON, amount=70, currency="JPY"), Status.SUCCEEDED)
+    compute()
+    assert (whole(currency="EUR").volume, whole(currency="JPY").volume) == (1000, 70)
+    assert (whole().volume, whole().succeeded) == (None, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_test_money_is_never_added_to_real_money(merchant, whole):
+    with transaction.atomic():
+        pay(merchant, NOON, mode=Mode.TEST)
+        pay(merchant, NOON, mode=Mode.LIVE)
+    compute()
+    assert (whole(mode="test").accepted, whole(mode="live").accepted) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_money_that_came_late_is_not_called_a_failure(merchant, whole):
+    with transaction.atomic():
+        payment = pay(merchant, NOON)
+        finish(payment, Status.FAILED, error_code="retries_exhausted")
+    compute()
+    assert whole().failed == 1
+    with transaction.atomic():
+        flag_for_review(payment, amount_captured=payment.amount, error_code="late_success")
+    compute()
+    assert (whole().failed, whole().succeeded, whole(currency="EUR").volume) == (0, 1, 1000)
+    assert whole().reasons == {}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [
+        ("UTC", "2026-03-10T23:59:59.999999", date(2026, 3, 10)),
+        ("Europe/Berlin", "2026-03-10T23:00:00", date(2026, 3, 11)),
+        ("Pacific/Kiritimati", "2026-03-10T10:00:00", date(2026, 3, 11)),
+        ("Etc/GMT+12", "2026-03-10T11:59:59", date(2026, 3, 9)),
+        # The nights in which Berlin's clocks are put forward, and back: 23 and 25 hours.
+        ("Europe/Berlin", "2026-03-29T21:59:59", date(2026, 3, 29)),
+        ("Europe/Berlin", "2026-03-29T22:00:00", date(2026, 3, 30)),
+        ("Europe/Berlin", "2026-10-25T22:59:59", date(2026, 10, 25)),
+        ("Europe/Berlin", "2026-10-25T23:00:00", date(2026, 10, 26)),
+    ],
+)
+def test_a_payment_never_counts_on_another_day_than_the_merchants_own(merchant, zone, at, day):
+    merchant.time_zone = zone
+    merchant.save()
+    with transaction.atomic():
+        pay(merchant, datetime.fromisoformat(at).replace(tzinfo=UTC))
+    compute(rebuild=True)
+    assert set(DailyMetric.objects.values_list("day", flat=True)) == {day}
+    compute(date=day.isoformat())
+    assert DailyMetric.objects.get(merchant=merchant, currency="EUR", gateway="").accepted == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_merchant_that_moves_leaves_no_rows_behind(merchant):
+    with transaction.atomic():
+        pay(merchant, NOON + timedelta(hours=11, minutes=30))
+    compute()
+    merchant.time_zone = "Asia/Tokyo"
+    merchant.save()
+    compute(rebuild=True)
+    assert set(DailyMetric.objects.values_list("day", flat=True)) == {date(2026, 3, 11)}
+
+
+# --- incremental is rebuild
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_in_between_never_end_in_other_numbers_than_a_rebuild(merchant, other_merchant, seed):
+    rng = random.Random(seed)
+    other_merchant.time_zone = "America/New_York"
+    other_merchant.save()
+    open_, failed = [], []
+    for step in range(60):
+        match rng.choice(["pay", "pay", "finish", "finish", "replay", "run", "range"]):
+            case "pay":
+                with transaction.atomic():
+                    at = NOON - timedelta(hours=rng.randrange(24 * 40))
+                    currency = rng.choice(["EUR", "USD", "JPY"])
+                    payment = pay(rng.choice([merchant, other_merchant]), at, amount=step + 1, currency=currency)
+                    open_.append(payment)
+            case "finish" if open_:
+                payment = open_.pop(rng.randrange(len(open_)))
+                status = rng.choice([Status.SUCCEEDED, Status.SUCCEEDED, Status.FAILED])
+                why = {"error_code": rng.choice(["declined", "expired"])} if status == Status.FAILED else {}
+                with transaction.atomic():
+                    finish(payment, status, after=rng.uniform(0.1, 900), **why)
+                if status == Status.FAILED:
+                    failed.append(payment)
+            case "replay" if failed:
+                with transaction.atomic():
+                    payment = failed.pop()
+                    replay(payment)
+                open_.append(payment)
+            case "run":
+                compute()
+            case "range":
+                compute(first="2026-02-20", last="2026-03-05")
+    compute()
+    incremental = rows()
+    DailyMetric.objects.all().delete()
+    compute(rebuild=True)
+    assert incremental == rows()
+    assert incremental
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_run_changes_nothing(merchant, capsys):
+    with transaction.atomic():
+        finish(pay(merchant, NOON), Status.SUCCEEDED, after=0.1)
+    compute()
+    before = list(DailyMetric.objects.order_by("id").values())
+    compute(rebuild=True)
+    assert list(DailyMetric.objects.order_by("id").values()) == before
+    assert "0 rows changed" in capsys.readouterr().out
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_days_touched_since_the_last_run_are_computed(merchant, capsys):
+    with transaction.atomic():
+        old = pay(merchant, NOON - timedelta(days=30))
+        pay(merchant, NOON)
+    compute()
+    with time_machine.travel(timedelta(hours=1) + datetime.now(UTC)):
+        compute()
+        with transaction.atomic():
+            finish(old, Status.SUCCEEDED)
+        capsys.readouterr()
+        compute()
+    said = capsys.readouterr().out
+    assert "1 day computed, 2026-02-08 to 2026-02-08" in said
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_payment_whose_commit_comes_after_a_run_is_not_overlooked(merchant):
+    began, go = Event(), Event()
+
+    def slowly():
+        try:
+            with transaction.atomic():
+                pay(merchant, NOON)
+                began.set()
+                assert go.wait(30)
+        finally:
+            connection.close()
+
+    thread = Thread(target=slowly)
+    thread.start()
+    assert began.wait(30)
+    compute()
+    assert not DailyMetric.objects.exists()
+    go.set()
+    thread.join()
+    compute()
+    assert DailyMetric.objects.filter(merchant=merchant, currency="", gateway="").get().accepted == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_charge_that_is_sent_again_is_never_overlooked(merchant, whole):
+    with transaction.atomic():
+        payment = pay(merchant, NOON)
+        move(payment, Status.PROCESSING, now=NOON, charge_attempts=1)
+    compute()
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=1)):
+        compute()
+        with transaction.atomic():  # as a retry does it: no event tells of it
+            stay(payment, charge_attempts=2)
+            Attempt.objects.create(
+                payment=payment, kind="charge", gateway_key="key", fence=1, started_at=timezone.now()
+            )
+        compute()
+    assert whole().attempts == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_merchant_that_moves_by_the_console_is_computed_anew_by_the_next_run(merchant):
+    with transaction.atomic():
+        pay(merchant, NOON + timedelta(hours=11, minutes=30))
+    compute()
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=5)):
+        compute()
+        with transaction.atomic():
+            merchant.time_zone = "Asia/Tokyo"
+            merchant.save()
+            before, after = {"time_zone": "UTC"}, {"time_zone": "Asia/Tokyo"}
+            audit.record(
+                audit.SYSTEM, "merchant.changed", subject=f"merchant:{merchant.pk}", before=before, after=after
+            )
+        compute()
+    assert set(DailyMetric.objects.values_list("day", flat=True)) == {date(2026, 3, 11)}
+    assert MetricsRun.objects.latest("id").first_day == date(2026, 3, 9)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_writes_nothing(merchant, capsys):
+    with transaction.atomic():
+        pay(merchant, NOON)
+    compute(dry_run=True)
+    assert "8 rows would change" in capsys.readouterr().out
+    assert not DailyMetric.objects.exists()
+    assert not MetricsRun.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_runs_never_work_at_the_same_time(merchant, capsys):
+    with transaction.atomic():
+        pay(merchant, NOON)
+    holds, go = Event(), Event()
+
+    def elsewhere():
+        try:
+            with daily.alone():
+                holds.set()
+                assert go.wait(30)
+        finally:
+            connection.close()
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    assert holds.wait(30)
+    compute()  # exits with 0
+    assert "Another run is under way; nothing was done. It does the same." in capsys.readouterr().out
+    compute(rebuild=True)
+    assert "Run this again" in capsys.readouterr().out
+    assert not DailyMetric.objects.exists()
+    go.set()
+    thread.join()
+    compute()
+    assert DailyMetric.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_named_days_alone_never_count_as_having_seen_everything(merchant):
+    with transaction.atomic():
+        pay(merchant, NOON)
+        pay(merchant, NOON - timedelta(days=5))
+    compute(date="2026-03-10")
+    compute()
+    assert set(DailyMetric.objects.values_list("day", flat=True)) == {date(2026, 3, 10), date(2026, 3, 5)}
+
+
+# --- an independent computation
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pandas_comes_to_the_same_numbers(merchant):
+    rng = random.Random(7)
+    merchant.time_zone = "Asia/Kolkata"
+    merchant.save()
+    with transaction.atomic():
+        for number in range(300):
+            at = NOON + timedelta(seconds=rng.randrange(3 * 86_400))
+            payment = pay(merchant, at, amount=number + 1, currency=rng.choice(["EUR", "JPY"]))
+            if number % 10 == 0:
+                continue
+            status = Status.FAILED if rng.random() < 0.2 else Status.SUCCEEDED
+            why = {"error_code": "declined", "decline_code": rng.choice("ab")} if status == Status.FAILED else {}
+            finish(payment, status, after=rng.uniform(0.05, 30), attempts=rng.randrange(1, 4), **why)
+    compute()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM payments_payment")
+        names = [column.name for column in cursor.description]
+        frame = pd.DataFrame(cursor.fetchall(), columns=names)
+    frame["day"] = frame.created_at.dt.tz_convert("Asia/Kolkata").dt.date
+    frame["seconds"] = (frame.finished_at - frame.created_at).dt.total_seconds()
+    checked = 0
+    for (day, currency), group in frame.groupby(["day", "currency"]):
+        row = DailyMetric.objects.get(day=day, merchant=merchant, currency=currency, gateway="sandbox")
+        counts = Counter(group.status)
+        assert (row.accepted, row.succeeded, row.failed) == (len(group), counts["succeeded"], counts["failed"])
+        assert (row.volume, row.attempts) == (group.amount_captured.sum(), group.charge_attempts.sum())
+        percentiles = [group.seconds.quantile(q) for q in (0.5, 0.95, 0.99)]
+        assert [row.seconds_p50, row.seconds_p95, row.seconds_p99] == pytest.approx(percentiles, abs=1e-6)
+        assert row.seconds_mean == pytest.approx(group.seconds.mean(), abs=1e-6)
+        failures = group[group.status == "failed"]
+        assert row.reasons == json.loads(failures.decline_code.value_counts().to_json())
+        checked += 1
+    assert checked >= 6
+
+
+# --- what is refused
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"date": "yesterday"}, "write it as 2026-03-31"),
+        ({"date": "2026-02-30"}, "is no day"),
+        ({"date": ""}, "is no day"),
+        ({"date": "2999-01-01"}, "future"),
+        ({"first": "2026-03-02", "last": "2026-03-01"}, "earlier day first"),
+        ({"last": "2026-03-01"}, "--from"),
+        ({"date": "0001-01-01"}, "nothing before 2000-01-01"),
+        ({"first": "0001-01-01", "last": "0001-01-02"}, "nothing before 2000-01-01"),
+        ({"date": "2026-03-01", "rebuild": True}, "one way only"),
+        ({"date": "2026-03-01", "first": "2026-03-01"}, "one way only"),
+    ],
+)
+def test_days_that_make_no_sense_are_refused_in_one_line(options, word):
+    with pytest.raises(CommandError, match=word) as refusal:
+        compute(**options)
+    assert refusal.value.returncode == 2
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_time_zone_that_postgresql_does_not_know_is_named(merchant):
+    with transaction.atomic():
+        pay(merchant, NOON)
+    type(merchant).objects.update(time_zone="Mars/Olympus")
+    with pytest.raises(CommandError, match="Mars/Olympus") as refusal:
+        compute()
+    assert refusal.value.returncode == 2
+
+
+# --- what it costs
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_days_run_reads_no_other_days(merchant):
+    with transaction.atomic(), connection.cursor() as cursor:
+        # The table is empty: what reads all of it, or one merchant's payments of all days, would cost no more.
+        cursor.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_nestloop = off; SET LOCAL enable_indexscan = off"
+        )
+        values = {"first": NOON.date(), "last": NOON.date(), "begins": NOON, "ends": NOON + timedelta(days=1)}
+        cursor.execute("EXPLAIN " + daily.UPSERT, values)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "payment_age" in plan
