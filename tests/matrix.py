@@ -44,6 +44,8 @@ contact                         PUT     notifications:write  -
 contact                         DELETE  notifications:write  contact
 notification-preferences        GET     notifications:read   -
 notification-preferences        PUT     notifications:write  -
+analytics-daily                 GET     analytics:read       -
+analytics-summary               GET     analytics:read       -
 dead-letters                    GET     dead_letters:read    all
 dead-letter                     GET     dead_letters:read    all
 dead-letters-preview            POST    dead_letters:read    all
@@ -76,6 +78,7 @@ webhooks:read        key viewer support operator admin
 webhooks:write       key operator admin
 notifications:read   key viewer support operator admin
 notifications:write  key support operator admin
+analytics:read       key viewer support operator admin
 api_keys:read        admin
 api_keys:write       admin
 dead_letters:read    messaging.view_deadletter
