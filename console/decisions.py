@@ -11,7 +11,7 @@ from django.db import OperationalError, transaction
 from psycopg import errors as postgres
 
 from console import four_eyes
-from console.reads import path_of, path_of_approval, represent_approval, represent_resolution, sums_of
+from console.reads import path_of, path_of_approval, represent_approval, represent_resolution, stake_of
 from console.resolving import begin, take
 from merchants import audit
 from merchants.audit import Who
@@ -95,7 +95,7 @@ def take_or_ask(
     found = previews.preview(selection)
     if not found.total:
         raise NothingToResolve
-    sums = sums_of(found)
+    sums = stake_of(found)
     if four_eyes.needs_another(sums, who):
         return four_eyes.ask(selection, found, reason=reason, rate=rate, who=who)
     return take(selection.upto(found.last), action, reason=reason, by=by, rate=rate, who=who, sums=sums)

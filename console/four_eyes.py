@@ -1,8 +1,8 @@
 """Replays worth more than the setting `FOUR_EYES_ABOVE` are asked for by one person and begun by another.
 
-What one person has replayed alone within a day counts along with it, so that many small replays are no way around.
-Of letters whose sum nobody knows nothing is counted: what they bring about is a new payment, which passes the limits
-of its merchant when it is accepted, as any other.
+What one person has replayed alone within a day counts along with it, so that many small replays are no way around, and
+so does what is blocked: it may come free before its turn. Of letters whose sum nobody knows nothing is counted: what
+they bring about is a new payment, which passes the limits of its merchant when it is accepted, as any other.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Final
 from django.conf import settings
 from django.db.models.functions import Now
 
-from console.reads import sums_of
+from console.reads import stake_of
 from console.resolving import begin, take
 from merchants import approvals
 from merchants.audit import Who
@@ -58,7 +58,7 @@ def replayed_alone(who: Who) -> dict[str, Decimal]:
 def ask(selection: Selection, found: Preview, *, reason: str, rate: int | None, who: Who) -> Approval:
     """Ask for a replay of exactly what was found, in the caller's transaction, in which decisions take turns."""
     pinned = selection.upto(found.last)
-    count, sums = found.count(Verdict.GOES), sums_of(found)
+    count, sums = found.count(Verdict.GOES), stake_of(found)
     money = ", ".join(f"{sum_} {currency}" for currency, sum_ in sums.items())
     return approvals.ask(
         action=ACTION,
@@ -94,7 +94,7 @@ class Replays:
             by=by,
             rate=approval.payload["rate"],
             who=who,
-            sums=sums_of(found),
+            sums=stake_of(found),
             approval=str(approval.pk),
         )
         return f"resolution:{resolution.pk}"
@@ -118,5 +118,5 @@ REPLAYS: Final = Replays()
 def is_outgrown(approval: Approval, found: Preview) -> bool:
     """Whether more would be done now than was asked for: letters can match anew, and blocked ones come free."""
     asked = {currency: Decimal(sum_) for currency, sum_ in approval.sums.items()}
-    more = any(Decimal(sum_) > asked.get(currency, 0) for currency, sum_ in sums_of(found).items())
+    more = any(Decimal(sum_) > asked.get(currency, 0) for currency, sum_ in stake_of(found).items())
     return more or found.total > approval.count

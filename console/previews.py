@@ -20,7 +20,7 @@ from django.utils import timezone
 from console.decisions import decide_and_begin
 from console.four_eyes import needs_another
 from console.list_filters import ListFilters
-from console.reads import sums_of
+from console.reads import stake_of, sums_of
 from console.serializers import HIGHEST_RATE
 from merchants.audit import by
 from merchants.models import Approval
@@ -177,7 +177,7 @@ def show(request: HttpRequest, site: AdminSite, proposal: Proposal, form: Decisi
         "rows": rows_of(proposal.action, found),
         "notes": sorted(found.notes.items()),
         "chosen": in_words(proposal.selection),
-        "needs_another": replays and needs_another(sums_of(found), by(request)),
+        "needs_another": replays and needs_another(stake_of(found), by(request)),
     }
     return TemplateResponse(request, "admin/messaging/deadletter/preview.html", context)
 

@@ -153,6 +153,11 @@ def sums_of(preview: Preview) -> dict[str, str]:
     return {currency: to_major_units(minor, currency) for currency, minor in sorted(preview.sums.items())}
 
 
+def stake_of(preview: Preview) -> dict[str, str]:
+    """The same with those that are blocked: they go if they come free before their turn."""
+    return {currency: to_major_units(minor, currency) for currency, minor in sorted(preview.at_stake.items())}
+
+
 def moment(time: datetime | None) -> str | None:
     """A time that may not have come."""
     return None if time is None else timestamp(time)

@@ -19,6 +19,11 @@ def client_address(request: HttpRequest) -> str | None:
     trusted = settings.TRUSTED_PROXIES
     entries = [entry.strip() for entry in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
     found = entries[-trusted] if trusted and len(entries) >= trusted else request.META.get("REMOTE_ADDR", "")
+    # Some proxies write the port as well: 192.0.2.1:4711, [2001:db8::1]:4711.
+    if found.startswith("["):
+        found = found[1:].partition("]")[0]
+    elif found.count(":") == 1:
+        found = found.partition(":")[0]
     try:
         address = ip_address(found)
     except ValueError:

@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, why, and the money (minor units) that is at stake when it goes.
+    """A verdict, why, and the money (minor units) that is at stake when it goes, now or, where it is blocked, later.
 
     `takes`: what it takes when it goes, and only one can have, such as an order; empty if nothing.
     """

@@ -33,7 +33,8 @@ class Tally:
 
 @dataclass(slots=True)
 class Preview:
-    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once.
+    """What a replay of a selection would do now. `sums` are minor units by currency, each payment counted once;
+    `at_stake` has besides what is blocked, and goes if it comes free before its turn.
 
     `in_hand`: letters that are left out, because a running resolution has them. `last`: the newest letter that there
     was, matching or not; what is decided on after this look goes no further (`up_to`).
@@ -41,6 +42,7 @@ class Preview:
 
     tallies: list[Tally] = field(default_factory=list)
     sums: dict[str, int] = field(default_factory=dict)
+    at_stake: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     in_hand: int = 0
     last: int = 0
@@ -48,6 +50,11 @@ class Preview:
     def count(self, verdict: Verdict) -> int:
         """Letters with this verdict."""
         return sum(getattr(tally, verdict.value) for tally in self.tallies)
+
+    def count_money(self, judgement: Judgement) -> None:
+        """Count what a letter would move."""
+        for sums in [self.at_stake] + [self.sums] * (judgement.verdict == Verdict.GOES):
+            sums[judgement.currency] = sums.get(judgement.currency, 0) + judgement.amount
 
     @property
     def total(self) -> int:
@@ -71,9 +78,9 @@ def preview(selection: Selection) -> Preview:
             setattr(tally, judgement.verdict, getattr(tally, judgement.verdict) + 1)
             if judgement.note:
                 made.notes[judgement.note] = made.notes.get(judgement.note, 0) + 1
-            if judgement.verdict == Verdict.GOES and judgement.currency and letter.subject not in counted:
+            if judgement.currency and letter.subject not in counted:
                 counted.add(letter.subject)
-                made.sums[judgement.currency] = made.sums.get(judgement.currency, 0) + judgement.amount
+                made.count_money(judgement)
     made.tallies = sorted(tallies.values(), key=lambda tally: (-tally.total, tally.cause))
     return made
 

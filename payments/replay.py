@@ -1,6 +1,7 @@
 """What dead letters need to know of payments, for the setting `DEAD_LETTER_OWNERS`: which may go back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -84,7 +85,7 @@ def judge(payment: Payment) -> Judgement:
     if payment.paid:  # type: ignore[attr-defined]  # annotated
         return Judgement(Verdict.SETTLED, PAID_OTHERWISE)
     if payment.taken:  # type: ignore[attr-defined]
-        return Judgement(Verdict.BLOCKED, UNDER_WAY)
+        return replace(judgement, verdict=Verdict.BLOCKED, note=UNDER_WAY)
     return judgement
 
 

@@ -118,6 +118,15 @@ def test_each_currency_has_its_own_limit_and_the_rest_that_of_all_others(dead):
     assert isinstance(replay(), Approval)
 
 
+def test_what_is_blocked_and_may_come_free_counts_as_well(accept):
+    for number in range(3):
+        fail(accept(f"first-{number}", order_id=f"order-{number}"))
+        accept(f"second-{number}", order_id=f"order-{number}")
+    asked = replay()
+    assert isinstance(asked, Approval)
+    assert asked.sums == {"EUR": "30.00"}
+
+
 def test_many_small_replays_of_a_day_are_no_way_around(dead):
     for _ in range(2):
         dead(1)
