@@ -253,7 +253,7 @@ UPSERT: Final = f"""
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM written) + (SELECT count(*) FROM gone)
-"""  # noqa: S608  # names of our own columns only
+"""  # noqa: S608  # names of our own columns only  # nosec B608
 
 
 def compute(stretch: Stretch) -> int:
