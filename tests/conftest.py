@@ -27,6 +27,13 @@ if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
 
 API_KEY = "sk_test_the-key-of-the-tests"
+LONG = [Path(__file__).parent / folder for folder in ("chaos", "e2e")]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, and the others as chance has put them: no worker ends long before the other one."""
+    items.sort(key=lambda item: not any(map(item.path.is_relative_to, LONG)))
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,6 @@ def test_nobody_sees_another_merchants_deliveries_nor_those_of_the_other_mode(me
         (Scope.NOTIFICATIONS_WRITE, {"redeliver messages"}),
         (Scope.PAYMENTS_WRITE, set()),
     ],
-    ids=[*list(Scope.values)[2:], "payments:write"],
 )
 def test_a_key_may_what_its_scope_says_and_no_more(merchant, ours, scope, may):
     weak = client_for(merchant, scopes=[scope])

@@ -52,7 +52,7 @@ def prune_console_sessions(*, before: datetime, batch: int) -> int:
 
 def prune_limits(*, before: datetime, batch: int) -> int:
     """One batch of what limits have counted."""
-    return max(counters.prune(before=before, batch=batch), buckets.prune(before=before, batch=batch))
+    return counters.prune(before=before, batch=batch) + buckets.prune(before=before, batch=batch)
 
 
 class Command(BaseCommand):
