@@ -1,6 +1,7 @@
 """The whole system as processes that a test may start, kill and look into; with the sandbox as the witness."""
 
 import base64
+import hashlib
 import os
 import secrets
 import shutil
@@ -113,7 +114,8 @@ class System:
         if self.own_postgres:
             self.start_postgres()
         with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{self.database}"')
+            template = "template1" if self.own_postgres else self.migrated(connection)
+            connection.execute(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
         manage = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--without-payments"]
         subprocess.run(manage, env={**os.environ, **self.env}, check=True, capture_output=True)
         self.start("sandbox")
@@ -121,10 +123,28 @@ class System:
         eventually(lambda: self.status("/readyz") == 200, within=30, what="the web process is ready")
         self.await_rabbitmq()
 
+    def migrated(self, connection: psycopg.Connection) -> str:
+        """A database with all migrations and nothing else, for the whole run: each test's is a copy of it."""
+        digest = hashlib.sha256()
+        for file in sorted(ROOT.glob("*/migrations/*.py")):
+            digest.update(file.read_bytes())
+        name = f"migrated_{digest.hexdigest()[:16]}"
+        connection.execute("SELECT pg_advisory_lock(20261121)")  # of two workers of the tests, one makes it
+        try:
+            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
+                connection.execute(f'CREATE DATABASE "{name}_draft"')
+                env = {**os.environ, **self.env, "DATABASE_URL": f"{self.server_url.rpartition('/')[0]}/{name}_draft"}
+                manage = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+                subprocess.run(manage, env=env, check=True, capture_output=True)
+                connection.execute(f'ALTER DATABASE "{name}_draft" RENAME TO "{name}"')
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(20261121)")
+        return name
+
     def tear_down(self) -> None:
         self.http.close()
-        for process in reversed(self.processes.values()):
-            process.stop(timeout=10)
+        for name, process in reversed(self.processes.items()):
+            process.stop(timeout=0 if name == "rabbitmq" else 10)  # nobody misses what that one would still write
         if not self.own_postgres:
             with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
                 connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
