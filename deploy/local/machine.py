@@ -1,8 +1,10 @@
 """What the machine has: free ports, a folder that is ours, and an end to everything we started."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,6 +13,9 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
+#: Where servers of a run listen: registered ports (RFC 6335), and below Linux' range of outgoing ones (32768).
+FIRST_PORT: Final = 20_000
+PORTS: Final = 12_000
 #: prctl(2): the signal a process gets when its parent dies.
 PR_SET_PDEATHSIG: Final = 1
 
@@ -20,11 +25,17 @@ class CannotStart(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on now.
+
+    Below those that systems take for outgoing connections: while a server is down, one of its own clients that tries
+    to reach it could be given that very port, and the server could not come back.
+    """
+    for _ in range(100):
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise CannotStart(f"No port of 127.0.0.1 between {FIRST_PORT} and {FIRST_PORT + PORTS} is free.")
 
 
 def require_free(port: int, *, patience: float = 0.0) -> None:
