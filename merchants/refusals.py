@@ -10,6 +10,8 @@ class Refused(Exception):
     status_code: ClassVar[int] = 400
     title: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
+    #: JSON Pointer (RFC 6901) to the member of the body that is at fault, where it is a single one.
+    pointer: ClassVar[str] = ""
     #: Whole seconds after which to try again, where that may help.
     retry_after: int = 1
     #: Every kind with a title, whichever room it is of.

@@ -110,6 +110,30 @@ class OrderAlreadyPaid(OrderConflict):
     title = "Order already paid"
 
 
+class AmountAboveCeiling(Refused):
+    """One payment of this merchant is never above the amount that `detail` names; nothing was stored. Ask for less, or
+    ask the operator if that amount has become too little.
+    """
+
+    code = "above_ceiling"
+    status_code = 400
+    title = "Amount above the merchant's ceiling"
+    pointer = "/amount"
+
+    def __init__(self, *, ceiling: str, currency: str) -> None:
+        super().__init__(ceiling, currency)
+        self.ceiling = ceiling
+        self.currency = currency
+
+    @property
+    def detail(self) -> str:
+        """The ceiling, and what to do."""
+        return (
+            f"One payment is at most {self.ceiling} {self.currency}: ask for less, or ask the operator if that has "
+            "become too little."
+        )
+
+
 class TooManyPayments(Refused):
     """This merchant has asked for more payments than its limit `creation` lets through; nothing was stored. Wait as
     long as `Retry-After` says, then send the same request again with the same idempotency key.

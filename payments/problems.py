@@ -139,7 +139,7 @@ class ProblemFormatter(ExceptionFormatter):
             refusal=refusal,
             listed=[describe(path, fault, in_query=in_query) for path, fault in faults]
             if isinstance(self.exc, exceptions.ValidationError)
-            else [],
+            else point_at(refusal),
         )
 
 
@@ -160,6 +160,13 @@ def describe(path: tuple[str, ...], fault: exceptions.ErrorDetail, *, in_query: 
     escaped = (name.replace("~", "~0").replace("/", "~1") for name in path)
     where = {"parameter": ".".join(path)} if in_query else {"pointer": "".join(f"/{name}" for name in escaped)}
     return {**where, "code": fault.code or "invalid", "detail": str(fault)}
+
+
+def point_at(refusal: Refused | None) -> list[dict[str, str]]:
+    """What a refusal finds fault with, if that is a single member of the body."""
+    if refusal is None or not refusal.pointer:
+        return []
+    return [{"pointer": refusal.pointer, "code": refusal.code, "detail": refusal.detail}]
 
 
 def problem(

@@ -1,6 +1,5 @@
 """What clients send, checked; and what they get, described for the API's documentation."""
 
-from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 from django.core.validators import URLValidator
@@ -86,7 +85,6 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
             message = f"Name a currency: your account's own, {currency}, is none that we take."
             raise serializers.ValidationError({"currency": serializers.ErrorDetail(message, code="required")})
         attrs["currency"] = currency
-        self.require_below_ceiling(attrs["amount"], currency)
         try:
             attrs["amount"] = to_minor_units(attrs["amount"], currency)
         except TooManyDecimals:
@@ -96,13 +94,6 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
             message = f"An amount is above 0 and at most {to_major_units(MAX_MINOR_UNITS, currency)} {currency}."
             raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="range")}) from None
         return attrs
-
-    def require_below_ceiling(self, amount: Decimal, currency: str) -> None:
-        """No payment is above what the merchant has agreed on."""
-        ceiling = (self.context["merchant"].amount_ceilings or {}).get(currency)
-        if ceiling is not None and amount > Decimal(str(ceiling)):
-            message = f"One payment is at most {ceiling} {currency}; ask the operator if that has become too little."
-            raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="above_ceiling")})
 
     def to_request(self) -> PaymentRequest:
         """The operation's input, after `is_valid`."""

@@ -97,7 +97,7 @@ class Merchant(models.Model):
     )
     amount_ceilings = models.JSONField(
         default=dict,
-        db_default=models.Value("{}", output_field=models.JSONField()),
+        db_default=models.Value({}, output_field=models.JSONField()),
         blank=True,
         validators=[validate_ceilings],
         help_text='The highest amount of one payment, in major units by currency: {"EUR": "5000.00"}. '

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from merchants.models import Merchant, Mode
 from messaging import outbox
 from payments import idempotency, transitions, velocity
 from payments.errors import (
+    AmountAboveCeiling,
     IdempotencyKeyInUse,
     NoGateway,
     OrderAlreadyPaid,
@@ -25,6 +27,7 @@ from payments.errors import (
 from payments.gateways import registry
 from payments.idempotency import Answer
 from payments.models import Payment
+from payments.money import to_major_units
 from payments.reads import path_of, payments_of, represent
 
 #: What a test payment is paid with when it names nothing.
@@ -76,7 +79,7 @@ def accept_payment(
         IdempotencyKeyReused: the key belongs to another request.
         IdempotencyKeyInUse: the first request under the key did not finish in time; nothing was done.
         OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
-        TooManyPayments, TooManyDeclines: a limit of the merchant or of the payer; nothing was done.
+        AmountAboveCeiling, TooManyPayments, TooManyDeclines: a limit of the merchant or of the payer; nothing was done.
     """
     print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **request.values()})
     payment = build_payment(merchant=merchant, mode=mode, request=request, request_id=request_id, now=now)
@@ -136,12 +139,21 @@ def insert_or_replay(payment: Payment, *, key: str, print_: bytes, admitted: boo
     )
     if answer.replayed:
         return answer
+    # From here on it is a new payment: what the merchant's limits say today is nothing to one that was accepted before.
+    require_below_ceiling(payment)
     velocity.require_unblocked(payment, now=payment.created_at)
     if not admitted:
         raise TooManyPayments
     transitions.begin(payment)
     outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)
     return answer
+
+
+def require_below_ceiling(payment: Payment) -> None:
+    """Raises AmountAboveCeiling if it is more than the merchant takes at once."""
+    ceiling = payment.merchant.amount_ceilings.get(payment.currency)
+    if ceiling is not None and Decimal(to_major_units(payment.amount, payment.currency)) > Decimal(ceiling):
+        raise AmountAboveCeiling(ceiling=ceiling, currency=payment.currency)
 
 
 def breaks_order_rule(error: IntegrityError) -> bool:

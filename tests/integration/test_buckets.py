@@ -212,3 +212,19 @@ def test_no_payment_is_above_the_ceiling_of_its_merchant(post, merchant, amount,
         assert (fault["pointer"], fault["code"]) == ("/amount", "above_ceiling")
         assert f"{merchant.amount_ceilings[currency]} {currency}" in fault["detail"]
         assert not Payment.objects.exists()
+
+
+def test_what_was_accepted_is_repeated_though_the_ceiling_was_lowered_since(post, merchant):
+    first = post({"amount": "5000.00"}, key="key-1")
+    merchant.amount_ceilings = {"EUR": "10.00"}
+    merchant.save()
+    again = post({"amount": "5000.00"}, key="key-1")
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert post({"amount": "5000.00"}, key="key-2").json()["code"] == "above_ceiling"
+
+
+def test_a_merchant_that_was_made_by_plain_sql_has_no_ceilings(merchant):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE merchants_merchant SET amount_ceilings = DEFAULT")
+    merchant.refresh_from_db()
+    assert merchant.amount_ceilings == {}

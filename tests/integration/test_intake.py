@@ -272,6 +272,14 @@ def test_an_inactive_merchant_takes_no_payments(merchant):
     assert_no_payment()
 
 
+def test_no_message_is_above_the_ceiling_of_its_merchant(merchant):
+    merchant.amount_ceilings = {"EUR": "10.00"}
+    merchant.save()
+    receive(amount="10.01")
+    assert "10.00 EUR" in the_letter("above_ceiling").detail
+    assert_no_payment()
+
+
 def test_a_key_with_other_values_is_never_charged():
     receive()
     receive(body_of(amount="11.00"))
