@@ -11,7 +11,7 @@ from messaging.heartbeats import Pulse
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 from payments.models import Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
 from tests.dying import foreign
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,7 +31,7 @@ def story(accept, sandbox):
     """A payment that failed, with attempts, events and a dead letter; and one of everything else."""
     payment = accept(order_id=SCRIPT, description=SCRIPT, metadata={"note": SCRIPT}, payment_method="pm_down")
     for _ in range(4):
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
         Payment.objects.filter(pk=payment.pk, status="processing").update(next_attempt_at=payment.created_at)
     dead_letters.record(
         queue="payments",

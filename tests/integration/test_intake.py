@@ -501,7 +501,7 @@ def replay(letter):
     done = resolutions.work_off(decided.pk)
     assert (done.replayed, done.blocked) == (1, 0)
     row = work().get(actor="")
-    envelope = to_envelope(row)
+    envelope = to_envelope([row])
     row.delete()
     assert (envelope.exchange, envelope.routing_key) == ("", QUEUE)
     receive(envelope.body, message_id=envelope.message_id, headers=envelope.headers)

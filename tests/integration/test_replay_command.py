@@ -14,8 +14,7 @@ from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.gateways.base import Unavailable
 from payments.models import Payment
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +32,7 @@ def dead(accept):
         payment = accept(f"key-{number}", order_id=f"o-{number}")
         for _ in range(4):
             Payment.objects.filter(pk=payment.pk).update(next_attempt_at=payment.created_at)
-            settle(claim_payment(payment.pk), Unavailable(detail="503"))
+            settle_one(claim_one(payment.pk), Unavailable(detail="503"))
     OutboxMessage.objects.all().delete()
 
 

@@ -177,7 +177,7 @@ def test_a_body_from_outside_goes_out_byte_for_byte(letters):
     body = b'{"amount": 1.10}\xff\x00'
     (letter,) = letters(actor="", queue="payment_initiation", payload={}, body=body, body_size=len(body))
     work_off_all(decide())
-    envelope = to_envelope(OutboxMessage.objects.get())
+    envelope = to_envelope([OutboxMessage.objects.get()])
     assert (envelope.body, envelope.routing_key, envelope.exchange) == (body, "payment_initiation", "")
     assert envelope.headers == {"request_id": "", "replay_of": letter.pk}
 
