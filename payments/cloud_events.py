@@ -4,10 +4,11 @@
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
-import json
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+
+import orjson
 
 from payments.events import EventType
 from payments.models import Payment
@@ -57,7 +58,7 @@ def encode(payment: Payment, view: PaymentView, *, event_id: UUID, event_type: E
         "version": payment.version,
         "data": data_of(view, version=payment.version),
     }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(document)
 
 
 def data_of(view: PaymentView, *, version: int) -> dict[str, Any]:
