@@ -22,6 +22,8 @@ from payments.money import EXPONENTS
 from payments.reads import represent
 from payments.states import AttemptKind, Outcome, Status
 
+#: How their orders begin, and those of no other payment of the demo.
+ORDERS: Final = "history-"
 #: How many payments are written at once: what is held in memory.
 BATCH: Final = 2_000
 #: When people buy, hour by hour of their day: little at night, most at noon and after work.
@@ -107,11 +109,11 @@ def asked_for(rng: random.Random, merchant: Merchant, *, number: int, at: dateti
         gateway="sandbox",
         amount=round(amount * 10 ** EXPONENTS[currency]),
         currency=currency,
-        order_id=f"history-{number}",
+        order_id=f"{ORDERS}{number}",
         user_id=f"customer-{int(rng.paretovariate(0.6)) % 5_000}",
         description="",
         payment_method="pm_ok",
-        request_id=f"history-{number}",
+        request_id=f"{ORDERS}{number}",
         created_at=at,
     )
 

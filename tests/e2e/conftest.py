@@ -17,6 +17,9 @@ from deploy.local.machine import free_port
 from deploy.local.rabbitmq import RabbitMQ, find_server
 from tests.system import ROOT, eventually
 
+#: How many payments of the past a run begins with.
+PAST = 40
+
 
 @dataclass
 class Run:
@@ -28,7 +31,7 @@ class Run:
 
     def popen(self) -> subprocess.Popen[str]:
         env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "RABBITMQ_URL"}}
-        env |= {"PORT": str(self.port), "DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT)}
+        env |= {"PORT": str(self.port), "DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT), "DEMO_PAYMENTS": str(PAST)}
         env |= {"http_proxy": "http://127.0.0.1:9"}  # as where pip needs a proxy; this one would swallow everything
         env |= {"RABBITMQ_URL": self.broker} if self.broker else {}
         argv = [sys.executable, "-m", "deploy.local"]
