@@ -1,6 +1,5 @@
 """The API's keys for services: people who administer a merchant make, see and revoke them. Keys never make keys."""
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -34,14 +33,12 @@ class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
         help_text="What it allows; default: all.",
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, default=None, help_text="From when on it is refused; default: never."
+        required=False,
+        allow_null=True,
+        default=None,
+        validators=[api_keys.validate_expiry],
+        help_text="From when on it is refused; default: never.",
     )
-
-    def validate_expires_at(self, value: datetime | None) -> datetime | None:
-        """Only the future."""
-        if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("This is in the past: a key expires in the future, or never.")
-        return value
 
 
 class RevocationSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
