@@ -3,7 +3,6 @@
 import unicodedata
 from typing import Any
 
-from django.http import HttpRequest
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -12,6 +11,7 @@ from rest_framework.throttling import BaseThrottle
 from merchants import limits
 from merchants.addresses import client_network
 from merchants.limits import TooManyRequests
+from merchants.plain_request import plain
 from merchants.principal import Principal
 
 
@@ -75,8 +75,3 @@ def after_refusal(error: APIException, request: Request | None, view: Any) -> AP
     else:
         return error
     return TooManyRequests(usage) if usage is not None and usage.exceeded else error
-
-
-def plain(request: Request) -> HttpRequest:
-    """Django's request, which the middleware sees."""
-    return request._request  # noqa: SLF001  # its documented way

@@ -13,11 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants import lockout, second_factor, sessions
-from merchants.addresses import client_address
+from merchants import audit, lockout, second_factor, sessions
 from merchants.audit import Who
 from merchants.documents import problems
 from merchants.models import AuditEntry, Membership, Mode, User
+from merchants.plain_request import plain
 from merchants.refusals import OneTimePasswordNeeded, OneTimePasswordWrong
 from merchants.signing import RefreshToken
 from merchants.strict import KnownFieldsOnly
@@ -105,7 +105,7 @@ class TokenView(Door):
             who=who_calls(request, f"user:{user.get_username()}"),
             now=timezone.now(),
         )
-        lockout.forgive(request._request, user)  # noqa: SLF001  # its documented way
+        lockout.forgive(plain(request), user)
         return Response(pair)
 
 
@@ -155,9 +155,8 @@ def person_with(request: Request, *, username: str, password: str) -> User:
         AuthenticationFailed: nobody's.
         Throttled: there were too many wrong ones.
     """
-    plain = request._request  # noqa: SLF001  # its documented way; axes leaves its marks on it
-    user = authenticate(plain, username=username, password=password)
-    if lockout.is_locked_out(plain):
+    user = authenticate(plain(request), username=username, password=password)
+    if lockout.is_locked_out(plain(request)):
         raise Throttled(wait=lockout.seconds())
     if not isinstance(user, User):
         raise AuthenticationFailed(WRONG_PASSWORD)
@@ -177,9 +176,8 @@ def shows_second_factor(request: Request, user: User, otp: str | None) -> bool:
         raise OneTimePasswordNeeded
     if second_factor.verify(user=user, code=otp) is not None:
         return True
-    plain = request._request  # noqa: SLF001  # its documented way
-    lockout.count_failure(plain, user.get_username())
-    if lockout.is_locked_out(plain):
+    lockout.count_failure(plain(request), user.get_username())
+    if lockout.is_locked_out(plain(request)):
         raise Throttled(wait=lockout.seconds())
     raise OneTimePasswordWrong
 
@@ -199,5 +197,4 @@ def membership_of(user: User, slug: str | None) -> Membership:
 
 def who_calls(request: Request, actor: str) -> Who:
     """Who is at the door, for the record."""
-    plain = request._request  # noqa: SLF001  # its documented way
-    return Who(actor, AuditEntry.Via.API, client_address(plain), request.META.get("HTTP_X_REQUEST_ID", ""))
+    return audit.sender(request, actor, AuditEntry.Via.API)
