@@ -16,6 +16,7 @@ from payments.gateways.base import Unavailable
 from payments.models import Payment
 from payments.operations.claims import claim_payment
 from payments.operations.settle import settle
+from tests.decisions import resolve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,7 +66,7 @@ def test_a_replay_acts_and_a_second_one_finds_nothing_to_do(dead):
 
 @pytest.mark.parametrize("beside", [["--dry-run"], ["7"], ["--discard"], ["--rate", "5"], ["--since", "2h"]])
 def test_a_resume_ignores_no_other_option(dead, beside):
-    resolution = resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    resolution = resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
     resolutions.stop(resolution.pk, by="ada")
     with pytest.raises(CommandError, match=r"leave .* out. Nothing was done"):
         run("--resume", str(resolution.pk), *beside)
@@ -73,7 +74,7 @@ def test_a_resume_ignores_no_other_option(dead, beside):
 
 
 def test_letters_in_the_hands_of_a_resolution_are_not_said_to_be_gone(dead):
-    resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
     shown = run("--dry-run")
     assert "A running resolution has 3 that match in hand" in shown
     assert "No other open dead letter matches." in shown

@@ -88,7 +88,7 @@ class Command(BaseCommand):
         by = options["by"][:150]
         try:
             outcome = decisions.decide(
-                selection.upto(shown.last), action, reason=reason, by=by, rate=options["rate"], who=by_shell(by)
+                selection.upto(shown.last), action, reason=reason, rate=options["rate"], who=by_shell(by)
             )
         except Refused as refusal:
             raise CommandError(f"{refusal.detail} Nothing was done.") from None
