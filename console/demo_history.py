@@ -78,7 +78,7 @@ def moments(rng: random.Random, *, days: int, count: int, now: datetime) -> Iter
         HOURS[start.hour] * WEEKDAYS[start.weekday()] * (1 + (len(starts) - place) / len(starts))
         for place, start in enumerate(starts)
     ]
-    # Whole seconds before now, so that none ends in the future.
+    # The hours end now and a payment is made in the first 50 minutes of one: none ends in the future.
     for start in rng.choices(starts, weights, k=count):
         yield start + timedelta(seconds=rng.uniform(0, 3_000))
 
