@@ -90,7 +90,7 @@ class ApiKeysView(GenericAPIView[ApiKey]):
             (201, "application/json"): OpenApiResponse(
                 NewApiKeySerializer, description="Made. Its `key` is in this answer and in no other."
             ),
-            **problems(400, 401, 403, 409, 413, 415, 429),
+            **problems(400, 401, 403, 409, 413, 415),
         },
     )
     def post(self, request: Request) -> Response:
@@ -108,12 +108,12 @@ class ApiKeysView(GenericAPIView[ApiKey]):
             who=audit.by(request),
             now=timezone.now(),
         )
-        headers = {"Location": f"/api/v1/api-keys/{record.pk}", "Cache-Control": "no-store"}
+        headers = {"Location": f"/api/v1/api-keys/{record.pk}"}
         return Response({**ApiKeySerializer(record).data, "key": key}, status=201, headers=headers)
 
     @extend_schema(
         operation_id="api_keys_list",
-        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403, 404, 429)},
+        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403, 404)},
     )
     def get(self, request: Request) -> Response:
         """List API keys, newest first, by cursor; revoked and expired ones as well."""
@@ -129,7 +129,7 @@ class ApiKeyView(GenericAPIView[ApiKey]):
 
     @extend_schema(
         operation_id="api_keys_retrieve",
-        responses={(200, "application/json"): ApiKeySerializer, **problems(401, 403, 404, 429)},
+        responses={(200, "application/json"): ApiKeySerializer, **problems(401, 403, 404)},
     )
     def get(self, request: Request, key_id: str) -> Response:
         """An API key: what it may, and when it was last used. The key itself is not shown again."""
@@ -147,7 +147,7 @@ class RevokeView(GenericAPIView[ApiKey]):
         request=RevocationSerializer,
         responses={
             (200, "application/json"): ApiKeySerializer,
-            **problems(400, 401, 403, 404, 413, 415, 429),
+            **problems(400, 401, 403, 404, 413, 415),
         },
     )
     def post(self, request: Request, key_id: str) -> Response:

@@ -71,7 +71,6 @@ def answer(request: HttpRequest, original: HttpResponse | None = None, _credenti
     context = {**admin.site.each_context(request), "title": "Too many attempts", "minutes": seconds() // 60}
     response = render(request, "admin/locked_out.html", context, status=TOO_MANY)
     response["Retry-After"] = str(seconds())
-    response["Cache-Control"] = "no-store"
     return response
 
 

@@ -59,7 +59,7 @@ class TokenPairSerializer(serializers.Serializer[Any]):
 
 
 class Door(GenericAPIView[Any]):
-    """An address at which tokens are given out: open to all, and what it answers is kept by nobody."""
+    """An address at which tokens are given out, open to all."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -67,12 +67,6 @@ class Door(GenericAPIView[Any]):
     def get_authenticate_header(self, request: Request) -> str:
         """The `WWW-Authenticate` header of a 401 (RFC 6750)."""
         return 'Bearer realm="api"'
-
-    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """No cache may keep it (RFC 6749, section 5.1)."""
-        final: Response = super().finalize_response(request, response, *args, **kwargs)
-        final["Cache-Control"] = "no-store"
-        return final
 
     def read(self, request: Request) -> dict[str, Any]:
         """The body. Raises ValidationError."""
@@ -91,7 +85,7 @@ class TokenView(Door):
     @extend_schema(
         operation_id="token_create",
         request=TokenRequestSerializer,
-        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
@@ -117,7 +111,7 @@ class RefreshView(Door):
     @extend_schema(
         operation_id="token_refresh_create",
         request=RefreshTokenSerializer,
-        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """Exchange a refresh token for a new pair. It works once: if it comes again, the whole login ends."""
@@ -137,7 +131,7 @@ class LogoutView(Door):
     @extend_schema(
         operation_id="token_logout",
         request=RefreshTokenSerializer,
-        responses={204: None, **problems(400, 401, 413, 415, 429)},
+        responses={204: None, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """End the login that a refresh token belongs to, with all its tokens, at once."""
