@@ -222,7 +222,7 @@ def copy(model: type[Model], rows: Iterable[Model]) -> None:
     fields = [field for field in model._meta.concrete_fields if not field.get_internal_type().endswith("AutoField")]  # noqa: SLF001  # its public name in Django's documentation
     columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     with connection.cursor() as cursor:
-        table = connection.ops.quote_name(str(model._meta.db_table))  # noqa: SLF001
+        table = connection.ops.quote_name(str(model._meta.db_table))  # noqa: SLF001  # the same
         command = f"COPY {table} ({columns}) FROM STDIN"
         with cursor.copy(command) as out:
             for row in rows:

@@ -106,14 +106,14 @@ def ask(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usa
     )
     if found is None:
         return None
+    # It tells the window's last second, which may have passed while we waited.
+    reset = max(1, found["time_left"] + 1)
     return Usage(
         name=name,
         quota=found["limit"],
         window=rate[1],
         remaining=max(0, found["limit"] - found["count"]),
-        reset=max(
-            1, found["time_left"] + 1
-        ),  # it tells the window's last second, which may have passed while we waited
+        reset=reset,
         exceeded=found["should_limit"],
     )
 
