@@ -101,7 +101,7 @@ def test_a_rate_beyond_reason_is_refused_before_anything_is_done(dead, rate):
     assert not Resolution.objects.exists()
 
 
-@pytest.mark.parametrize("reason", [[], ["--reason", "  "], ["--reason", "x" * 501]])
+@pytest.mark.parametrize("reason", [[], ["--reason", "  "], ["--reason", "..."], ["--reason", "x" * 501]])
 def test_nothing_is_done_without_a_reason(dead, reason):
     with pytest.raises(CommandError, match="say why"):
         run(*reason)

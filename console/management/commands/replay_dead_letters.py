@@ -15,6 +15,7 @@ from console import decisions
 from console.serializers import HIGHEST_RATE
 from merchants.audit import by_shell
 from merchants.models import Approval
+from merchants.reasons import reason_of
 from merchants.refusals import Refused
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
@@ -79,11 +80,7 @@ class Command(BaseCommand):
         self.stdout.write(describe(shown, discard=options["discard"]))
         if options["dry_run"] or not shown.total:
             return
-        reason = " ".join(options["reason"].split())
-        if not 0 < len(reason) <= 500:
-            raise CommandError(
-                "--reason takes 1 to 500 characters: say why, for those who ask later. Nothing was done."
-            )
+        reason = reason_of(options["reason"])
         action = Resolution.Action.DISCARD if options["discard"] else Resolution.Action.REPLAY
         by = options["by"][:150]
         try:
