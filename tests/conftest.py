@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from django.utils import timezone
 
 from merchants import api_keys
@@ -20,6 +20,7 @@ from payments.operations import PaymentRequest, accept_payment
 from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests import tidying
 from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
 from tests.logins import PASSWORD
 
@@ -34,6 +35,14 @@ LONG = [Path(__file__).parent / folder for folder in ("chaos", "e2e")]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first, and the others as chance has put them: no worker ends long before the other one."""
     items.sort(key=lambda item: not any(map(item.path.is_relative_to, LONG)))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: object) -> None:  # pytest-django's, and more
+    """The database of the tests, of which it is remembered how it was."""
+    with django_db_blocker.unblock():
+        tidying.remember()
+    TransactionTestCase._fixture_teardown = tidying.tidy_up
 
 
 @pytest.fixture(autouse=True)
