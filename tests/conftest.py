@@ -22,6 +22,7 @@ from sandbox.journal import Journal
 from sandbox.server import Gateway
 from tests import tidying
 from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
+from tests.hosts import VirtualHost, hosts_of, node_in, running
 from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
@@ -51,6 +52,14 @@ def nothing_counted() -> None:
     redis_fuse.reset()
     local_buckets.clear()
     blocks_in_force.forget()
+
+
+@pytest.fixture(scope="session")
+def virtual_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[VirtualHost]]:
+    """Virtual hosts of one node, for all tests of this process that leave RabbitMQ itself alone."""
+    folder = tmp_path_factory.mktemp("node")
+    with running(node_in(folder, folder / "logs")) as node:
+        yield hosts_of(node)
 
 
 @pytest.fixture
