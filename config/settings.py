@@ -351,8 +351,8 @@ JWT_SIGNING_KEYS = [ENV.jwt_signing_key, *ENV.jwt_signing_key_fallbacks]
 #: However often it is refreshed, a person's login at the API ends after this.
 LOGIN_SESSION_LIFETIME = timedelta(days=30)
 SIMPLE_JWT = {
+    # merchants.signing signs; were something signed by simplejwt's own way, then not by its default, SECRET_KEY.
     "SIGNING_KEY": ENV.jwt_signing_key,
-    "ALGORITHM": "HS256",
     "ISSUER": "payments",
     "AUDIENCE": "payments-api",
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),

@@ -14,7 +14,6 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
-from redis import RedisError
 
 from merchants import redis_buckets
 from merchants.fuse import WITHOUT_COUNTER, redis_fuse
@@ -91,16 +90,10 @@ def take_shared(key: str, *, burst: int, interval: int) -> tuple[bool, float] | 
     """From the bucket of all processes; None where nobody can tell."""
     if not redis_buckets.url():
         return take_from_postgres(key, burst=burst, interval=interval)
-    if redis_fuse.admits():
-        try:
-            taken = redis_buckets.take(key, burst=burst, interval=interval)
-        except RedisError as error:
-            redis_fuse.blow(error)
-        else:
-            redis_fuse.mend()
-            return taken
-    WITHOUT_COUNTER.labels("creation").inc()
-    return None
+    taken = redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval))
+    if taken is None:
+        WITHOUT_COUNTER.labels("creation").inc()
+    return taken
 
 
 def take_from_postgres(key: str, *, burst: int, interval: int) -> tuple[bool, float]:
@@ -121,13 +114,8 @@ def give_back(ticket: Ticket) -> None:
     elif not redis_buckets.url():
         with connection.cursor() as cursor:
             cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": ticket.interval})
-    elif redis_fuse.admits():
-        try:
-            redis_buckets.give_back(ticket.key, interval=ticket.interval)
-        except RedisError as error:
-            redis_fuse.blow(error)
-        else:
-            redis_fuse.mend()
+    else:
+        redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=ticket.interval))
 
 
 def prune(*, before: datetime, batch: int) -> int:

@@ -1,7 +1,8 @@
 """`make run`: the whole system on this machine, under one supervisor, until Ctrl-C or SIGTERM.
 
 Environment: `PORT` (8000) of the console and API, `DATA_DIR` (.data), `DATABASE_URL` and `RABBITMQ_URL` for
-servers of your own; `RABBITMQ_URL=none` asks for the in-process broker.
+servers of your own; `RABBITMQ_URL=none` asks for the in-process broker; `DEMO_PAYMENTS` (3000) of the past that a new
+database gets.
 """
 
 import os
@@ -159,7 +160,8 @@ def cron_environment(env: dict[str, str]) -> dict[str, str]:
 
 def prepare(env: dict[str, str]) -> None:
     """Bring the database up to date and see to it that the demo merchant is there."""
-    argv = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--payments", "3000"]
+    argv = [sys.executable, str(ROOT / "manage.py"), "seed_demo"]
+    argv += ["--payments", os.environ.get("DEMO_PAYMENTS") or "3000"]
     done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotStart(f"The database cannot be prepared:\n{done.stdout}{done.stderr}")

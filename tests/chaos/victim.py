@@ -54,6 +54,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
+from console import decisions
+from merchants.audit import by_shell
 from merchants.models import Merchant, Mode
 from messaging import relay, resolutions, subscribers
 from messaging.escapes import Escaped
@@ -264,7 +266,7 @@ class Work:
 
     def decide(self) -> None:
         """Somebody has all that is dead replayed."""
-        resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="the gateway is back", by="staff")
+        decisions.decide(Selection(), Resolution.Action.REPLAY, reason="it is back", rate=None, who=by_shell("staff"))
 
     def work_off(self) -> None:
         """A worker takes the letters of that in hand."""

@@ -6,12 +6,13 @@ from django.test import Client
 from django.urls import reverse
 
 from merchants.models import User
-from messaging import dead_letters, resolutions
+from messaging import dead_letters
 from messaging.heartbeats import Pulse
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 from payments.models import Payment
 from payments.operations import process_payments
+from tests.decisions import resolve
 from tests.dying import foreign
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +45,7 @@ def story(accept, sandbox):
         first_failed_at=payment.created_at,
     )
     foreign(SCRIPT.encode(), cause=SCRIPT)
-    resolutions.resolve(Selection(actor="process_payments"), Resolution.Action.DISCARD, reason=SCRIPT, by=SCRIPT)
+    resolve(Selection(actor="process_payments"), Resolution.Action.DISCARD, reason=SCRIPT, by=SCRIPT)
     Pulse("relay").beat()
     return Payment.objects.get(pk=payment.pk)
 

@@ -190,7 +190,7 @@ def asked(accept):
     for _ in range(2):
         fail(accept(key=f"k-{uuid7()}"))
     who = Who("user:ada", "console")
-    return decisions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=who)
+    return decisions.decide(Selection(), Resolution.Action.REPLAY, reason="r", rate=None, who=who)
 
 
 def gateway():

@@ -401,7 +401,13 @@ def test_the_command_tells_of_an_open_breaker(accept):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("pause", "sandbox", "--reason", " "), ("pause", "sandbox", "--reason", "x" * 201)]
+    "arguments",
+    [
+        ("pause", "sandbox", "--reason", " "),
+        ("pause", "sandbox", "--reason", "..."),
+        ("pause", "sandbox", "--reason", "x" * 201),
+        ("resume", "sandbox", "--reason", "x" * 501),
+    ],
 )
 def test_the_command_wants_a_reason(arguments):
     with pytest.raises(CommandError, match="--reason takes"):

@@ -214,9 +214,7 @@ def test_web_has_two_people_agree_and_the_worker_carries_it_out(accept, sandbox,
     fail(accept())
     ada, bob = (audit.Who(f"user:{name}", AuditEntry.Via.CONSOLE) for name in ("ada", "bob"))
     with acting_as("web"):
-        asked = decisions.decide_and_begin(
-            Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=ada
-        )
+        asked = decisions.decide_and_begin(Selection(), Resolution.Action.REPLAY, reason="r", rate=None, who=ada)
         approvals.approve(approval_id=asked.pk, who=bob, may=lambda _permission: True, reason="r")
     with acting_as("worker"):
         process_payments(payment_ids=[Payment.objects.get().pk])

@@ -22,6 +22,7 @@ from payments import intake, messages, transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import accept
 from payments.states import Status
+from tests.decisions import resolve
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -495,9 +496,7 @@ def test_the_senders_request_id_is_kept_where_it_is_sound(headers, correlation_i
 
 def replay(letter):
     """Decide on a letter, work it off, and hand what the relay would publish to intake."""
-    decided = resolutions.resolve(
-        Selection(ids=(letter.pk,)), Resolution.Action.REPLAY, reason="mended", by="ada", in_background=False
-    )
+    decided = resolve(Selection(ids=(letter.pk,)), Resolution.Action.REPLAY, reason="mended", by="ada")
     done = resolutions.work_off(decided.pk)
     assert (done.replayed, done.blocked) == (1, 0)
     row = work().get(actor="")

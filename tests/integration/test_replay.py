@@ -14,7 +14,7 @@ from merchants.audit import by_shell
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.previews import preview
-from messaging.resolutions import resolve, work_off
+from messaging.resolutions import work_off
 from messaging.selections import Selection
 from payments import breaker, replay
 from payments.errors import OrderAlreadyPaid
@@ -25,6 +25,7 @@ from payments.operations.claims import lock_payment
 from payments.operations.replay import IN_HAND, PAID_OTHERWISE, UNDER_WAY
 from payments.states import AttemptKind
 from tests.claiming import claim_one, settle_one
+from tests.decisions import resolve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,7 +65,7 @@ def answers(payment, *said):
 
 def send_back(payment):
     """Replay all that is open, as staff would."""
-    resolution = resolve(Selection(), REPLAY, reason="the gateway is back", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="the gateway is back", by="staff")
     done = work_off(resolution.pk)
     payment.refresh_from_db()
     return done
@@ -91,7 +92,7 @@ def test_a_dead_payment_goes_back_with_its_letter_and_its_message_in_one_commit(
 
 def test_a_crash_in_the_middle_of_a_replay_leaves_nothing_of_it(dead, monkeypatch):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     monkeypatch.setattr("messaging.resolutions.failpoint", lambda _name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         work_off(resolution.pk)
@@ -297,7 +298,7 @@ def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
 
 def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     with elsewhere_locked("payments_payment", payment.pk):
         assert work_off(resolution.pk).blocked == 1
     assert DeadLetter.objects.get().note == IN_HAND
@@ -305,7 +306,7 @@ def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
 
 def test_a_stray_message_that_holds_a_payment_for_an_instant_leaves_no_letter_behind(dead, monkeypatch):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     with ExitStack() as stray:
         stray.enter_context(elsewhere_locked("payments_payment", payment.pk))
         monkeypatch.setattr("payments.operations.replay.time.sleep", lambda _seconds: stray.close())
@@ -339,7 +340,7 @@ def test_a_letter_of_no_payment_of_ours_stays_open(db, subject):
         first_failed_at=timezone.now(), last_failed_at=timezone.now(),
     )  # fmt: skip
     assert preview(Selection()).count(Verdict.BLOCKED) == 1
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     assert work_off(resolution.pk).blocked == 1
     letter.refresh_from_db()
     assert (letter.state, letter.note) == ("open", "there is no such payment")
