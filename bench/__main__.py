@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from bench.table import render
 from deploy.local.machine import CannotStart
 
 RESULTS: Final = ROOT / "bench/results"
+BEGAN: Final = time.monotonic()
 
 
 class Subject(Protocol):
@@ -135,8 +137,8 @@ def about(stage: Stage, options: Options) -> dict[str, object]:
 
 
 def say(line: str) -> None:
-    """What is going on, to who waits."""
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+    """What is going on, and since how many seconds, to who waits."""
+    print(f"bench: {time.monotonic() - BEGAN:4.0f} s  {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,9 @@ def times(details: dict[str, float]) -> str:
 
 def cores(details: dict[str, float]) -> str:
     """How many cores each of them kept busy."""
-    workers = details.get("cpu_workers", 0) + details.get("cpu_relay", 0)
-    shares = (details.get("cpu_load", 0), details.get("cpu_server", workers))
-    shares += (details.get("cpu_postgres", 0), details.get("cpu_rabbitmq", 0))
+    used = {name.removeprefix("cpu_"): share for name, share in details.items() if name.startswith("cpu_")}
+    server = used.get("server", used.get("workers", 0.0) + used.get("relay", 0.0))
+    shares = (used.get("load", 0.0), server, used.get("postgres", 0.0), used.get("rabbitmq", 0.0))
     return "/".join(f"{share:.2f}" for share in shares) if any(shares) else ""
 
 

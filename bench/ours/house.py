@@ -3,7 +3,7 @@
 import json
 import sys
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ SETTINGS: Final = {
     "SMS_BACKEND": "off",
     "WEB_PROCESSES": str(PROCESSES),
 }
+NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class House:
 
     # --- processes
 
-    def web(self, database: str, **more: str) -> Web:
+    def web(self, database: str, *, more: Mapping[str, str] = NOTHING) -> Web:
         """The web process, once it answers."""
         port = a_port()
         metrics = self.stage.folder / f"metrics-{port}"
@@ -87,7 +88,7 @@ class House:
         process.await_ready(lambda: healthy(f"http://127.0.0.1:{port}", "/livez"))
         return Web(process, f"http://127.0.0.1:{port}")
 
-    def begin(self, name: str, database: str, *, number: int = 1, **more: str) -> list[Process]:
+    def begin(self, name: str, database: str, *, number: int = 1, more: Mapping[str, str] = NOTHING) -> list[Process]:
         """Start so many `relay`, `worker` or `intake` processes."""
         argv, env = [sys.executable, str(ROOT / "manage.py"), name], {**self.env(database), **more}
         return [
@@ -95,9 +96,9 @@ class House:
             for index in range(number)
         ]
 
-    def begin_workers(self, database: str, **more: str) -> list[Process]:
+    def begin_workers(self, database: str) -> list[Process]:
         """As many workers as there are cores, once all show signs of life."""
-        workers = self.begin("worker", database, number=PROCESSES, **more)
+        workers = self.begin("worker", database, number=PROCESSES)
         self.await_beats(database, "worker", PROCESSES)
         return workers
 

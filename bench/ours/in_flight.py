@@ -36,7 +36,7 @@ class InFlight:
             old.unlink()
         slow = {"BENCH_GATEWAY_DELAY": str(DELAY), "BENCH_GATEWAY_FOLDER": str(folder)}
         relays = self.house.begin("relay", DATABASE)
-        workers = self.house.begin("worker", DATABASE, **slow)
+        workers = self.house.begin("worker", DATABASE, more=slow)
         self.house.await_beats(DATABASE, "worker")
         time.sleep(WATCHED)
         most = max((int(file.read_text() or 0) for file in folder.iterdir()), default=0)
