@@ -20,7 +20,7 @@ from bench.figures import Figure, Results
 from bench.limits.broker import BrokerLimit
 from bench.limits.database import DatabaseLimit
 from bench.load import generator
-from bench.options import Options, read_options
+from bench.options import Options, is_on, read_options
 from bench.ours.accept import Accept
 from bench.ours.drain import Drain, Relay
 from bench.ours.house import SETTINGS, House
@@ -30,6 +30,7 @@ from bench.ours.latency import Latency
 from bench.ours.metrics import Metrics
 from bench.ours.webhooks import Webhooks
 from bench.preparation import prepare
+from bench.profiling import profile
 from bench.rivals import CeleryDrain, PeerAccept, PeerLatency
 from bench.stage import ROOT, Stage, a_stage
 from bench.table import render
@@ -85,6 +86,9 @@ def main() -> int:
     options = read_options()
     try:
         prepare()
+        if is_on("PROFILE"):
+            profile(options)
+            return 0
         with a_stage(Path(tempfile.mkdtemp(prefix="payments-bench-"))) as stage:
             results = measure(stage, options)
     except CannotStart as reason:
