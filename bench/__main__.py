@@ -1,7 +1,8 @@
 """`make bench`: limits, peers and ours, round by round in one run; then one table, and the goals.
 
-Environment: `QUICK=1`, `RUNS`, `SECONDS`, `BACKLOG`, `RATES`, `ONLY=accept,drain` (names of subjects), `GROWTH=1`,
-`PROFILE=1`; `python -m bench soak` and the others are commands of their own.
+Environment, or arguments of the same form: `QUICK=1`, `RUNS`, `SECONDS`, `BACKLOG`, `RATES`, `ONLY=accept,drain` (names
+of subjects), `GROWTH=1` with `GROWTH_TO`; `PROFILE=1` instead watches where the time goes, and `SOAK=1`, or
+`python -m bench soak MINUTES=60`, how memory, tables and times do in the long run.
 """
 
 import os
@@ -23,6 +24,7 @@ from bench.load import generator
 from bench.options import Options, is_on, read_options
 from bench.ours.accept import Accept
 from bench.ours.drain import Drain, Relay
+from bench.ours.growth import Growth
 from bench.ours.house import SETTINGS, House
 from bench.ours.in_flight import InFlight
 from bench.ours.intake import Intake
@@ -32,6 +34,7 @@ from bench.ours.webhooks import Webhooks
 from bench.preparation import prepare
 from bench.profiling import profile
 from bench.rivals import CeleryDrain, PeerAccept, PeerLatency
+from bench.soak import soak
 from bench.stage import ROOT, Stage, a_stage
 from bench.table import render
 from deploy.local.machine import CannotStart
@@ -76,18 +79,23 @@ def subjects(stage: Stage, options: Options) -> list[Subject]:
         Webhooks(stage, options, house),
         Metrics(stage, options, house),
         InFlight(stage, options, house),
+        *([Growth(stage, options, house)] if is_on("GROWTH") else []),
     ]
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """0 once all was measured, however slow it was; 1 if the machine lacks something."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))
+    os.environ.update(dict(argument.split("=", 1) for argument in arguments if "=" in argument))
     options = read_options()
     try:
         prepare()
         if is_on("PROFILE"):
             profile(options)
+            return 0
+        if is_on("SOAK") or "soak" in arguments:
+            soak(options)
             return 0
         with a_stage(Path(tempfile.mkdtemp(prefix="payments-bench-"))) as stage:
             results = measure(stage, options)
@@ -146,4 +154,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

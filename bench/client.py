@@ -77,18 +77,22 @@ async def send(connection: Connection, data: bytes, report: Report, *, keep: boo
 
 
 def payment(url: str, *, name: str, token: str, **fields: Any) -> bytes:
-    """A request for a payment whose key and order have this name: the same as of `wrk/accept.lua`."""
+    """A request for a payment whose key and order have this name."""
+    return request("POST", url, token=token, body=body_of(name, **fields).encode(), key=name)
+
+
+def body_of(name: str, **fields: Any) -> str:
+    """What all load generators send; `wrk/accept.lua` puts its own names into one of the name NAME."""
     body = {
         "amount": "10.00",
         "currency": "EUR",
         "order_id": name,
-        "user_id": f"customer-{hash(name) % 1000}",
+        "user_id": f"customer-{name}",
         "description": "A measured payment",
         "metadata": {"basket": "b-17"},
         "payment_method": "pm_ok",
-        **fields,
     }
-    return request("POST", url, token=token, body=json.dumps(body).encode(), key=name)
+    return json.dumps({**body, **fields})
 
 
 def request(method: str, url: str, *, token: str, body: bytes = b"", key: str = "") -> bytes:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bench.client import body_of
 from bench.figures import Figure
 from bench.processes import cpu_seconds, own_children_seconds
 from bench.stage import ROOT, Stage, run_to_end
@@ -62,7 +63,7 @@ def send(load: Load) -> dict[str, Any]:
 
 def wrk(load: Load) -> list[str]:
     """Wrk's command line; one thread, which is enough for far more than any subject answers."""
-    script, arguments = "accept.lua", [load.prefix, load.token, str(load.round)]
+    script, arguments = "accept.lua", [load.prefix, load.token, body_of("NAME"), str(load.round)]
     if load.paths:
         script, arguments = "read.lua", [load.token, *load.paths]
     how = [f"-c{load.connections}", "-t1", f"-d{max(1, round(load.seconds))}s", "--timeout", "30s"]

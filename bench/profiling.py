@@ -86,7 +86,8 @@ def summary(name: str, stacks: list[str]) -> str:
         own[frames[-1]] += count
         total.update(dict.fromkeys(frames, count))
     lines = [f"{name}: {samples} samples of threads that held the interpreter's lock, {RATE} a second", ""]
-    for title, counter in (("by own time", own), ("by total time", total)):
+    ours = Counter({frame: count for frame, count in total.items() if is_ours(frame)})
+    for title, counter in (("by own time", own), ("by total time", total), ("our own code, by total time", ours)):
         lines += [title, *(f"{count / samples:7.1%}  {frame}" for frame, count in counter.most_common(TOP)), ""]
     return "\n".join(lines)
 
@@ -105,6 +106,12 @@ def named(frame: str) -> str:
     function, _, place = frame.partition(" (")
     file = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
     return f"{function} ({file.replace(f'{ROOT}/', '')})"
+
+
+def is_ours(frame: str) -> bool:
+    """Whether a function is of a room of ours."""
+    room = frame.partition(" (")[2].partition("/")[0]
+    return bool(room) and (ROOT / room / "__init__.py").exists()
 
 
 def require_spy() -> None:

@@ -57,9 +57,9 @@ FROM payment, generate_series(1, 3) AS version
 """
 
 
-def write_past(stage: Stage, database: str, *, number: int) -> None:
-    """Write so many payments, and have the tables analysed as autovacuum would by then."""
-    for first in range(0, number, BATCH):
+def write_past(stage: Stage, database: str, *, number: int, already: int = 0) -> None:
+    """Write payments until there are so many, and have the tables analysed as autovacuum would by then."""
+    for first in range(already, number, BATCH):
         last = min(first + BATCH, number) - 1
         stage.run_sql(database, STATEMENT.format(days=DAYS, total=number, first=first, last=last))
     stage.run_sql(database, "VACUUM ANALYZE")
