@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 CATALOGUES := $(patsubst %.po,%.mo,$(wildcard locale/*/LC_MESSAGES/django.po))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -32,7 +33,7 @@ fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own
 soak: $(VENV)/dev.installed $(CATALOGUES) ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/dev.installed $(CATALOGUES) ## Limits, peers and ours in one run, as ratios (QUICK=1; RUNS SECONDS ONLY=drain GROWTH=1 PROFILE=1)
+bench: $(VENV)/dev.installed $(PEERS)/installed $(CATALOGUES) ## Limits, peers and ours in one run (QUICK=1 ONLY=drain GROWTH=1 PROFILE=1 SOAK=1)
 	@exec $(BIN)/python -m bench
 
 check: $(VENV)/dev.installed $(CATALOGUES) ## Run all linters, type checks, contracts and Django's own checks
@@ -88,3 +89,10 @@ $(VENV)/dev.installed: $(VENV)/bin/python requirements-dev.txt
 	@echo "Installing packages into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run.installed
+
+# None of what the peers of the benchmark need is ours.
+$(PEERS)/installed: $(VENV)/bin/python requirements-bench.txt
+	@echo "Installing packages into $(PEERS) …"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet -r requirements-bench.txt
+	@touch $@

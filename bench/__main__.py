@@ -10,11 +10,9 @@ import platform
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 from bench.figures import Figure, Results
@@ -32,6 +30,7 @@ from bench.ours.latency import Latency
 from bench.ours.metrics import Metrics
 from bench.ours.webhooks import Webhooks
 from bench.preparation import prepare
+from bench.processes import busy_seconds, cpu_seconds
 from bench.profiling import profile
 from bench.rivals import CeleryDrain, PeerAccept, PeerLatency
 from bench.soak import soak
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         if is_on("SOAK") or "soak" in arguments:
             soak(options)
             return 0
-        with a_stage(Path(tempfile.mkdtemp(prefix="payments-bench-"))) as stage:
+        with a_stage() as stage:
             results = measure(stage, options)
     except CannotStart as reason:
         print(f"bench: {reason}", file=sys.stderr)
@@ -117,15 +116,23 @@ def measure(stage: Stage, options: Options) -> Results:
     for subject in chosen:
         say(f"preparing {subject.name}")
         subject.start()
+    before, began = others_seconds(), time.monotonic()
     for number in range(options.runs):
         for subject in in_order(chosen, number):
             figures = subject.measure()
             results.add(figures)
             for figure in figures:
                 say(f"round {number + 1}: {figure.key} {figure.value:,.3g} {figure.unit} {figure.fault}")
+    others = (others_seconds() - before) / (time.monotonic() - began)
+    results.about["everything else on the machine"] = f"{others:.2f} cores meanwhile"
     for subject in reversed(chosen):
         subject.stop()
     return results
+
+
+def others_seconds() -> float:
+    """CPU seconds of all that is none of ours: where it is much, the figures say little."""
+    return busy_seconds() - cpu_seconds(os.getpid())
 
 
 def in_order(chosen: Sequence[Subject], number: int) -> list[Subject]:

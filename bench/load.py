@@ -3,11 +3,13 @@
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.client import body_of
 from bench.figures import Figure
+from bench.options import is_on
 from bench.processes import cpu_seconds, own_children_seconds
 from bench.stage import ROOT, Stage, run_to_end
 from deploy.local.supervisor import Process
@@ -31,8 +33,8 @@ class Load:
 
 
 def generator() -> str:
-    """What makes the load on this machine."""
-    return "wrk" if shutil.which("wrk") else "bench.client"
+    """What makes the load on this machine; `NO_WRK=1` asks for our own."""
+    return "wrk" if shutil.which("wrk") and not is_on("NO_WRK") else "bench.client"
 
 
 def measure(key: str, load: Load, *, stage: Stage, server: Process) -> Figure:
@@ -42,15 +44,21 @@ def measure(key: str, load: Load, *, stage: Stage, server: Process) -> Figure:
     report = send(load)
     after = {**stage.server_cpu(), "server": cpu_seconds(server.pid), "load": own_children_seconds()}
     shares = {f"cpu_{name}": (after[name] - before[name]) / report["seconds"] for name in before}
-    bad = int(report["status"] + report["transport"])
     times = {name: float(report[name]) for name in ("p50", "p95", "p99")}
     return Figure(
         key=key,
         value=report["requests"] / report["seconds"],
         unit="req/s",
         details={**times, **shares, "requests": report["requests"]},
-        fault=f"{bad} of {report['requests']} requests failed" if bad else "",
+        fault=fault_in(report),
     )
+
+
+def fault_in(report: Mapping[str, Any]) -> str:
+    """Why a report counts for nothing, if it does."""
+    if bad := int(report["status"] + report["transport"]):
+        return f"{bad} of {report['requests']} requests failed"
+    return "" if report["requests"] else "no request was answered in time"
 
 
 def send(load: Load) -> dict[str, Any]:

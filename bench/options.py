@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FULL: Final = {"RUNS": 3, "SECONDS": 8, "BACKLOG": 20_000, "HOOKS": 2_000, "PAST": 500_000, "RATES": "1,10,50"}
-QUICK: Final = {"RUNS": 1, "SECONDS": 2, "BACKLOG": 2_000, "HOOKS": 100, "PAST": 30_000, "RATES": "10"}
+QUICK: Final = {"RUNS": 1, "SECONDS": 2, "BACKLOG": 1_000, "HOOKS": 100, "PAST": 30_000, "RATES": "10"}
 #: Processes of each kind that do the work: web, workers, and those of the peers. One for each core.
 PROCESSES: Final = 2
 

@@ -3,12 +3,10 @@
 import os
 import shutil
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from bench.load import send
@@ -31,7 +29,7 @@ DATABASE: Final = "drain"
 def profile(options: Options) -> None:
     """Watch web under accepts over 64 connections, then a worker and the relay before a backlog."""
     require_spy()
-    with a_stage(Path(tempfile.mkdtemp(prefix="payments-bench-"))) as stage:
+    with a_stage() as stage:
         house = House(stage, options)
         accept = Accept(stage, options, house)
         accept.start()

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from bench.client import payment, send_steadily
@@ -19,7 +17,7 @@ MINUTE: Final = 60.0
 #: Tables that are shown: the largest.
 TABLES: Final = 6
 SIZES: Final = """
-    SELECT string_agg(format('%%s %%s MB', relname, pg_total_relation_size(relid) / 1000000), ', ')
+    SELECT string_agg(format('%%s %%s MB', relname, round(pg_total_relation_size(relid) / 1e6, 1)), ', ')
     FROM (SELECT * FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC LIMIT %s) AS largest
 """
 #: Of the last minute.
@@ -33,7 +31,7 @@ ENDS: Final = """
 def soak(options: Options) -> None:
     """For `MINUTES` (60), `RATE` payments a second (50)."""
     minutes, rate = int(os.environ.get("MINUTES") or 60), float(os.environ.get("RATE") or 50)
-    with a_stage(Path(tempfile.mkdtemp(prefix="payments-bench-"))) as stage:
+    with a_stage() as stage:
         house = House(stage, options)
         house.create(DATABASE)
         web = house.web(DATABASE)

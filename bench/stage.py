@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,11 +131,16 @@ class Stage:
 
 
 @contextmanager
-def a_stage(folder: Path) -> Iterator[Stage]:
-    """A stage from beginning to end. Raises CannotStart where the machine has no RabbitMQ."""
+def a_stage() -> Iterator[Stage]:
+    """A stage from beginning to end, in a folder that goes with it.
+
+    Raises:
+        CannotStart: the machine has no RabbitMQ.
+    """
     server = find_server()
     if server is None:
         raise CannotStart("There is no rabbitmq-server on this machine.")
+    folder = Path(tempfile.mkdtemp(prefix="payments-bench-"))
     # PostgreSQL's user must reach its own folder.
     folder.chmod(0o755)
     logs = folder / "logs"

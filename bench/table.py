@@ -5,6 +5,7 @@ from typing import Final
 
 from bench.figures import Results, Summary
 from bench.goals import GOALS, value_of, verdict
+from bench.ours.growth import SIZES, SMALLEST
 
 #: Key -> what it says in the table, and the figure that it is compared with.
 ROWS: Final = {
@@ -37,6 +38,11 @@ ROWS: Final = {
     "memory_worker": ("memory: worker", ""),
     "memory_worker_in_flight": ("memory: worker before a slow gateway", ""),
     "memory_intake": ("memory: intake", ""),
+    **{
+        f"growth_{what}_{size}": (f"{what} at {size:,} payments", f"growth_{what}_{SMALLEST}")
+        for what in ("accept", "drain")
+        for size in (SMALLEST, *SIZES)
+    },
 }
 HEADS: Final = ("", "median", "min", "max", "", "ratio", "p50/p95/p99 ms", "cores: load/server/db/broker")
 
