@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 #: Seconds that one answer may take.
 PATIENCE: Final = 60.0
@@ -167,7 +167,7 @@ def main(url: str, connections: str, seconds: str, given: str) -> None:
 
     def make(number: int) -> bytes:
         if paths := asked.get("paths"):
-            return request("GET", url + paths[number % len(paths)], token=asked["token"])
+            return request("GET", urljoin(url, paths[number % len(paths)]), token=asked["token"])
         name = f"{asked['prefix']}-0-{number % rounds if rounds else number}"
         return payment(url, name=name, token=asked["token"])
 
