@@ -1,8 +1,8 @@
 """`make bench`: limits, peers and ours, round by round in one run; then one table, and the goals.
 
 Environment, or arguments of the same form: `QUICK=1`, `RUNS`, `SECONDS`, `BACKLOG`, `RATES`, `ONLY=accept,drain` (names
-of subjects), `GROWTH=1` with `GROWTH_TO`; `PROFILE=1` instead watches where the time goes, and `SOAK=1`, or
-`python -m bench soak MINUTES=60`, how memory, tables and times do in the long run.
+of subjects), `GROWTH=1` with `GROWTH_TO=1000000`, `NO_WRK=1`. `PROFILE=1` instead watches where the time goes, and
+`SOAK=1`, or `python -m bench soak MINUTES=60`, how memory, tables and times do in the long run.
 """
 
 import os
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     options = read_options()
     try:
         prepare()
-        if is_on("PROFILE"):
+        if is_on("PROFILE") or "profile" in arguments:
             profile(options)
             return 0
         if is_on("SOAK") or "soak" in arguments:
@@ -151,7 +151,7 @@ def about(stage: Stage, options: Options) -> dict[str, object]:
         "load generator": generator(),
         "rounds": f"{options.runs} of {options.seconds:g} s, backlog {options.backlog:,}, past {options.past:,}",
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items())
-        + "; mail and SMS off; a gateway in process that answers at once",
+        + "; ENVIRONMENT=development (no TLS proxy), mail and SMS off; a gateway in process that answers at once",
     }
 
 

@@ -12,7 +12,9 @@ PROCESSES: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How long and how much. `seconds` is the length of one measurement; `only` names subjects, or is empty: all."""
+    """How long and how much. `seconds` is the length of one measurement, at most 40: a
+    token, which serves seven of them, lasts five minutes; `only` names subjects, or is empty: all.
+    """
 
     quick: bool
     runs: int

@@ -1,6 +1,7 @@
 """How the size of the tables tells: accept and drain at 10,000 to 10,000,000 payments (`make bench GROWTH=1`)."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +12,11 @@ from bench.ours.drain import drain
 from bench.ours.house import House
 from bench.ours.past import write_past
 from bench.stage import Stage, a_prefix
+from deploy.local.machine import CannotStart
 
 SMALLEST: Final = 10_000
+#: What one payment of the past takes on disk, with its indexes and its share of the log, rounded up.
+BYTES: Final = 6_000
 SIZES: Final = (100_000, 1_000_000, 10_000_000)
 #: A small database is measured beside each size, as machines drift within the hours of a run: always a fresh copy.
 SMALL, COPY, LARGE = "growth_small", "growth_copy", "growth_large"
@@ -26,21 +30,31 @@ class Growth:
     options: Options
     house: House
     name: str = "growth"
+    size: int = 0
 
     def start(self) -> None:
-        """The small one; the other begins empty."""
+        """The small one; the other begins empty.
+
+        Raises:
+            CannotStart: the disk is too small.
+        """
+        needed = sizes()[-1] * BYTES
+        if shutil.disk_usage(self.stage.folder).free < needed:
+            raise CannotStart(f"This takes {needed / 1e9:.0f} GB of disk; GROWTH_TO=1000000 takes a tenth.")
         for database in (SMALL, LARGE):
             self.house.create(database)
         write_past(self.stage, SMALL, number=SMALLEST)
 
     def measure(self) -> list[Figure]:
         """Accepts and drained payments a second, for each size up to `GROWTH_TO`."""
-        figures, size = [], 0
+        figures: list[Figure] = []
         for following in sizes():
-            write_past(self.stage, LARGE, number=following, already=size)
-            size = following
+            if following <= self.size:
+                continue  # measured in a round before: it takes hours, and each size has its small one beside it
+            write_past(self.stage, LARGE, number=following, already=self.size)
+            self.size = following
             self.house.create(COPY, like=SMALL)
-            figures += [*self.both(COPY, SMALLEST), *self.both(LARGE, size), self.gigabytes(size)]
+            figures += [*self.both(COPY, SMALLEST), *self.both(LARGE, following), self.gigabytes(following)]
         return figures
 
     def both(self, database: str, size: int) -> list[Figure]:

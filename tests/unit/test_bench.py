@@ -1,12 +1,21 @@
 """The benchmark's arithmetic, on figures that are made up."""
 
+import asyncio
+import inspect
 import xml.etree.ElementTree as ET
+from uuid import uuid4
+
+import pytest
+from django.utils.module_loading import import_string
 
 from bench import chart, figures, table
 from bench.figures import Figure, Results
 from bench.goals import GOALS, value_of, verdict
 from bench.processes import cpu_seconds, megabytes
 from bench.profiling import summary
+from bench.settings import GATEWAYS as MEASURED
+from config.settings import GATEWAYS
+from payments.gateways.base import Approved, ChargeRequest, Gateway
 
 GOAL = {goal.name: goal for goal in GOALS}
 
@@ -66,3 +75,32 @@ def test_a_function_that_calls_itself_is_not_counted_twice():
     found = summary("web", ["main (a.py:1);loop (a.py:2);loop (a.py:3) 3", "main (a.py:1) 1"])
     assert " 75.0%  loop (a.py)" in found
     assert "100.0%  main (a.py)" in found
+
+
+@pytest.fixture
+def charge():
+    return ChargeRequest(
+        key="k",
+        payment_id=uuid4(),
+        merchant="m",
+        order_id="o",
+        amount=1,
+        currency="EUR",
+        payment_method="p",
+        request_id="",
+    )
+
+
+def test_the_measured_gateway_is_called_as_the_others_are_and_approves(charge, tmp_path):
+    entry = MEASURED["sandbox"]
+    adapter = import_string(entry["BACKEND"])(**{**entry["OPTIONS"], "folder": str(tmp_path)})
+    assert inspect.iscoroutinefunction(adapter.charge) == inspect.iscoroutinefunction(Gateway.charge)
+    answer = adapter.charge(charge, deadline=1)
+    assert isinstance(asyncio.run(answer) if inspect.iscoroutine(answer) else answer, Approved)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["1"], "the calls in flight are not counted"
+
+
+def test_the_benchmark_changes_nothing_but_who_answers():
+    product, measured = GATEWAYS["sandbox"], MEASURED["sandbox"]
+    assert product["BACKEND"].startswith("payments.gateways.")
+    assert {name for name in product if product[name] != measured[name]} == {"BACKEND", "OPTIONS"}
