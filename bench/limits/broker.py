@@ -34,10 +34,13 @@ class BrokerLimit:
     def measure(self) -> list[Figure]:
         """Confirmed messages a second."""
         seconds = min(self.options.seconds, 5.0)
-        before = own_children_seconds()
+        before, broker = own_children_seconds(), self.stage.server_cpu()["rabbitmq"]
         argv = [sys.executable, "-m", "bench.limits.broker", self.stage.rabbitmq.url, str(seconds)]
         said = json.loads(run_to_end(argv, env={"PYTHONPATH": str(ROOT)}, within=seconds + 60))
-        cores = {"cpu_load": (own_children_seconds() - before) / said["seconds"]}
+        cores = {
+            "cpu_load": (own_children_seconds() - before) / said["seconds"],
+            "cpu_rabbitmq": (self.stage.server_cpu()["rabbitmq"] - broker) / said["seconds"],
+        }
         return [Figure(key="publish", value=said["confirmed"] / said["seconds"], unit="msg/s", details=cores)]
 
     def stop(self) -> None:
