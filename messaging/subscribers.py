@@ -65,6 +65,7 @@ def run_once(subscriber: str, *, batch: int = BATCH) -> int:
     """Hand one batch of events to a room; returns how many there were."""
     rows = list(
         OutboxMessage.objects.filter(subscriber=subscriber, available_at__lte=Now())
+        .only("message_id", "payload")
         .order_by("available_at", "id")
         .select_for_update(skip_locked=True)[:batch]
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -79,6 +79,24 @@ class Happening:
     receipt_phone: str
 
 
+#: What a happening is made of -> where that stands, seen from its event.
+HAPPENING: Final = {
+    "event_id": "id",
+    "type": "type",
+    "version": "version",
+    "occurred_at": "created_at",
+    "payment_id": "payment_id",
+    "merchant_id": "merchant_id",
+    "mode": "mode",
+    "snapshot": "snapshot",
+    "request_id": "request_id",
+    "user_id": "payment__user_id",
+    "webhook_url": "payment__webhook_url",
+    "receipt_email": "payment__receipt_email",
+    "receipt_phone": "payment__receipt_phone",
+}
+
+
 def path_of(payment: Payment) -> str:
     """Where the payment's current state is to be had."""
     return f"/api/v1/payments/{payment.id}"
@@ -125,25 +143,8 @@ def represent_event(event: PaymentEvent) -> EventView:
 
 def happenings(event_ids: Iterable[UUID]) -> list[Happening]:
     """Events by their ids, in one query; unknown ids are left out."""
-    events = PaymentEvent.objects.filter(pk__in=list(event_ids)).select_related("payment").order_by("id")
-    return [
-        Happening(
-            event_id=event.pk,
-            type=event.type,
-            version=event.version,
-            occurred_at=event.created_at,
-            payment_id=event.payment_id,
-            merchant_id=event.merchant_id,
-            mode=event.mode,
-            snapshot=event.snapshot,
-            request_id=event.request_id,
-            user_id=event.payment.user_id,
-            webhook_url=event.payment.webhook_url,
-            receipt_email=event.payment.receipt_email,
-            receipt_phone=event.payment.receipt_phone,
-        )
-        for event in events
-    ]
+    events = PaymentEvent.objects.filter(pk__in=list(event_ids)).order_by("id")
+    return [Happening(**dict(zip(HAPPENING, row, strict=True))) for row in events.values_list(*HAPPENING.values())]
 
 
 def timestamp(moment: datetime) -> str:

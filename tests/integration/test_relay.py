@@ -86,7 +86,7 @@ def test_messages_on_disk_survive_a_restart_of_the_broker(stage, publisher, chan
 
 
 def test_a_message_for_later_stays_until_its_time(stage, publisher, channel, queue):
-    stage(available_at=Now() + timedelta(hours=1))
+    stage(available_at=timezone.now() + timedelta(hours=1))
     assert run_once(publisher) == 0
     OutboxMessage.objects.update(available_at=Now())
     assert run_once(publisher) == 1
