@@ -7,7 +7,7 @@ The relay publishes it from there.
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
@@ -65,6 +65,53 @@ def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, reque
         options={"content_type": content_type},
     )
     OutboxMessage.objects.bulk_create([announcement, *for_subscribers(event_id, request_id)])
+
+
+#: Part of a larger statement: stages messages together with their causes. Its parameter `messages` is the JSON of rows
+#: that `announced` and `due` have made, each with what it is `about`; only those are staged that `begun` has the id of.
+STAGED: Final = """
+    staged AS (
+        INSERT INTO messaging_outboxmessage
+            (message_id, exchange, queue, actor, payload, body, subscriber, waits, request_id, options, returns)
+        SELECT
+            message.message_id, message.exchange, message.queue, message.actor, message.payload,
+            convert_to(message.body, 'UTF8'), message.subscriber, message.waits, message.request_id, message.options, 0
+        FROM json_to_recordset(%(messages)s) AS message (
+            about uuid, message_id uuid, exchange text, queue text, actor text, payload jsonb,
+            body text, subscriber text, waits boolean, request_id text, options jsonb
+        )
+        JOIN begun ON begun.id = message.about
+    )
+"""
+
+
+def row(about: UUID, *, queue: str, request_id: str, **columns: Any) -> dict[str, Any]:
+    """A message for `STAGED`."""
+    empty = {"exchange": "", "actor": "", "payload": {}, "body": None, "subscriber": "", "waits": False, "options": {}}
+    return {**empty, "about": about, "message_id": uuid4(), "queue": queue, "request_id": request_id, **columns}
+
+
+def due(topic: str, payload: Mapping[str, Any], *, about: UUID, request_id: str) -> dict[str, Any]:
+    """As `stage`, for `STAGED`."""
+    queue, actor = settings.MESSAGE_ROUTES[topic]
+    return row(about, queue=queue, actor=actor, payload=payload, waits=may_wait(queue), request_id=request_id)
+
+
+def announced(
+    kind: str, body: bytes, *, event_id: UUID, content_type: str, about: UUID, request_id: str
+) -> Iterator[dict[str, Any]]:
+    """As `announce`, for `STAGED`."""
+    yield row(
+        about,
+        message_id=event_id,
+        exchange=settings.EVENTS_EXCHANGE,
+        queue=kind,
+        body=body.decode(),
+        request_id=request_id,
+        options={"content_type": content_type},
+    )
+    for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
+        yield {**due(topic, {"ids": [str(event_id)]}, about=about, request_id=request_id), "subscriber": subscriber}
 
 
 def may_wait(queue: str) -> bool:

@@ -132,9 +132,11 @@ GUARDS = [
     ),
     guard(
         "the message is of the payment's own transaction",
-        "payments/operations/accept.py",
-        'outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)',
-        'transaction.on_commit(lambda: transaction.atomic(outbox.stage)("payment.due", {"ids": [str(payment.pk)]}))',
+        "payments/operations/insert.py",
+        '    rows["messages"] += [message_of(candidate.payment) for candidate in candidates]\n',
+        "    for each in candidates:\n"
+        '        due = {"ids": [str(each.payment.pk)]}\n'
+        '        transaction.on_commit(lambda due=due: transaction.atomic(outbox.stage)("payment.due", due))\n',
         f"{EVERY_STEP}[pm_ok-accept]",
     ),
     guard(
@@ -150,7 +152,29 @@ GUARDS = [
         "outbox.announce(\n        event_type,",
         "(lambda *words, **more: transaction.on_commit("
         "lambda: transaction.atomic(outbox.announce)(*words, **more)))(\n        event_type,",
+        f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "the announcement of a new payment is of its own transaction",
+        "payments/transitions.py",
+        'rows["messages"] += outbox.announced(\n            event.type,',
+        "(lambda *words, about, **more: transaction.on_commit("
+        "lambda: transaction.atomic(outbox.announce)(*words, **more)))(\n            event.type,",
         f"{EVERY_STEP}[pm_ok-accept]",
+    ),
+    guard(
+        "in a list, of those that claim the same the first goes first",
+        "payments/operations/accept.py",
+        "if candidate.refusal is None and not claims & claimed:",
+        "if candidate.refusal is None:",
+        "tests/integration/test_accept_lists.py",
+    ),
+    guard(
+        "a list waits for nobody who hangs",
+        "payments/operations/insert.py",
+        'wait = "" if patience is None else',
+        'wait = "" if True else',
+        "tests/integration/test_accept_lists.py::test_one_that_waits_for_a_twin_holds_up_no_other_for_long",
     ),
     guard(
         "only what is named leaves the house",
@@ -352,16 +376,16 @@ GUARDS = [
     ),
     guard(
         "a payment that the bucket has not admitted is not stored",
-        "payments/operations/accept.py",
-        "    if not admitted:\n",
-        "    if False:\n",
+        "payments/operations/wishes.py",
+        "        if not admitted:\n",
+        "        if False:\n",
         BUCKETS + "test_payments_beyond_the_bucket_are_refused_and_nothing_is_stored",
     ),
     guard(
         "a repetition is answered before the bucket is asked for",
-        "payments/operations/accept.py",
-        "    if answer.replayed:\n        return answer\n",
-        "    if answer.replayed and admitted:\n        return answer\n",
+        "payments/operations/insert.py",
+        "if candidate.refusal is not None and is_new(settled.get(number)):",
+        "if candidate.refusal is not None:",
         BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
     ),
     guard(
@@ -388,8 +412,8 @@ GUARDS = [
     ),
     guard(
         "a blocked payer gets no payment accepted",
-        "payments/operations/accept.py",
-        "    velocity.require_unblocked(payment, now=payment.created_at)\n",
+        "payments/operations/wishes.py",
+        "        velocity.require_unblocked(payment, now=payment.created_at)\n",
         "",
         VELOCITY + "test_a_payer_with_too_many_declines_gets_no_more_payments",
     ),

@@ -15,8 +15,7 @@ from payments.errors import (
     OrderPaymentActive,
 )
 from payments.models import IdempotencyKey, Payment, PaymentEvent
-from payments.operations import PaymentRequest, accept_payment, process_payment
-from payments.operations import accept as accept_module
+from payments.operations import PaymentRequest, accept_payment, insert, process_payment
 from tests.outbox import work
 
 
@@ -44,7 +43,7 @@ def test_a_crash_before_the_commit_leaves_nothing(merchant, monkeypatch):
     def crash(*args, **kwargs):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(accept_module.outbox, "stage", crash)
+    monkeypatch.setattr(insert, "outcome_of", crash)
     with pytest.raises(RuntimeError):
         accept_raw(merchant)
     assert not Payment.objects.exists()
