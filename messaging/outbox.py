@@ -87,7 +87,15 @@ STAGED: Final = """
 
 def row(about: UUID, *, queue: str, request_id: str, **columns: Any) -> dict[str, Any]:
     """A message for `STAGED`."""
-    empty = {"exchange": "", "actor": "", "payload": {}, "body": None, "subscriber": "", "waits": False, "options": {}}
+    empty: dict[str, Any] = {
+        "exchange": "",
+        "actor": "",
+        "payload": {},
+        "body": None,
+        "subscriber": "",
+        "waits": False,
+        "options": {},
+    }
     return {**empty, "about": about, "message_id": uuid4(), "queue": queue, "request_id": request_id, **columns}
 
 

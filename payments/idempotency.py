@@ -96,9 +96,9 @@ def claim_or_replay(
     ours: list[Any] = [merchant.pk, key, print_, answer.status_code, answer.body, answer.location, about]
     with connection.cursor() as cursor:
         cursor.execute(CLAIM, ours)
-        replayed, stored_print, *stored = cursor.fetchone()
+        replayed, stored_print, status_code, body, location = cursor.fetchone()
     require_same(print_, stored_print)
-    return Answer(*stored, replayed=replayed)
+    return Answer(status_code, body, location, replayed=replayed)
 
 
 def require_same(print_: bytes, stored_print: bytes) -> None:

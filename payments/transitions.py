@@ -29,8 +29,8 @@ class LostRace(Exception):
 
 #: The columns that `begun` has, by the database's clock.
 TIMES: Final = ("revive_at", "charge_before")
-PAYMENT_COLUMNS: Final = [field.column for field in Payment._meta.fields if field.column not in TIMES]  # noqa: SLF001  # documented
-EVENT_COLUMNS: Final = [field.column for field in PaymentEvent._meta.fields]  # noqa: SLF001  # documented
+PAYMENT_COLUMNS: Final = [field.attname for field in Payment._meta.fields if field.attname not in TIMES]  # noqa: SLF001  # documented
+EVENT_COLUMNS: Final = [field.attname for field in PaymentEvent._meta.fields]  # noqa: SLF001  # documented
 
 #: Part of a larger statement: inserts new payments with their first events, those that `begun` has the id of; the
 #: parameters are made by `begin`. They come in the order of their orders, and after all keys that `begun` waits for, so

@@ -4,7 +4,7 @@ Many wishes share it. What it does not settle is settled alone afterwards, so th
 trouble, or fails by it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -14,6 +14,7 @@ from django.db import Error, IntegrityError, InterfaceError, OperationalError
 from psycopg import errors as postgres
 
 from merchants.models import Merchant, Mode
+from merchants.sharing import Sharing
 from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
@@ -61,7 +62,8 @@ def accept_payment(
         now=now,
         admitted=admitted,
     )
-    return accept_alone(prepare(wish))
+    candidate = prepare(wish)
+    return accept_alone(candidate) if candidate.refusal else told(waiting.ask(candidate))
 
 
 def accept_payments(wishes: Sequence[Wish]) -> list[Outcome]:
@@ -71,19 +73,27 @@ def accept_payments(wishes: Sequence[Wish]) -> list[Outcome]:
     Raises:
         OperationalError, InterfaceError: the database is away. Those that were accepted by then will be repetitions.
     """
-    outcomes: list[Outcome | Candidate] = [attempt(partial(prepare, wish)) for wish in wishes]
-    candidates = {number: each for number, each in enumerate(outcomes) if isinstance(each, Candidate)}
-    together = firsts(candidates)
-    for number, outcome in zip(together, accept_together(list(together.values())), strict=True):
-        if outcome is not None:
-            outcomes[number] = outcome
-            del candidates[number]
+    candidates = [attempt(partial(prepare, wish)) for wish in wishes]
+    sound = [each for each in candidates if isinstance(each, Candidate)]
+    settled = dict(zip(map(id, sound), accept_together(sound), strict=True))
+    return list(accept_the_rest(candidates, settled))
+
+
+def accept_the_rest(
+    candidates: Sequence[Candidate | Exception], settled: Mapping[int, Outcome | None]
+) -> Iterator[Outcome]:
+    """What becomes of each, in their order; those that are not settled go alone."""
     patience: int | None = None
-    for number, candidate in candidates.items():
-        outcomes[number] = outcome = attempt(partial(accept_alone, candidate, patience=patience))
-        if isinstance(outcome, IdempotencyKeyInUse):
-            patience = PATIENCE  # who waits for one that hangs has waited for all
-    return [each for each in outcomes if not isinstance(each, Candidate)]
+    for candidate in candidates:
+        if isinstance(candidate, Exception):
+            yield candidate
+        elif outcome := settled[id(candidate)]:
+            yield outcome
+        else:
+            alone = attempt(partial(accept_alone, candidate, patience=patience))
+            if isinstance(alone, IdempotencyKeyInUse):
+                patience = PATIENCE  # who has waited for one that hangs has waited for all
+            yield alone
 
 
 def attempt(do: Callable[[], T]) -> T | Exception:
@@ -96,32 +106,36 @@ def attempt(do: Callable[[], T]) -> T | Exception:
         return error
 
 
-def firsts(candidates: dict[int, Candidate]) -> dict[int, Candidate]:
-    """Those that the statement may take together: not refused, and of several that claim the same the first."""
-    claimed: set[tuple[object, ...]] = set()
-    found = {}
-    for number, candidate in candidates.items():
-        claims = set(candidate.claims)
-        if candidate.refusal is None and not claims & claimed:
-            found[number] = candidate
-        claimed |= claims
-    return found
-
-
 def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
-    """What becomes of each of them by one statement; None for those that must go alone.
+    """What becomes of each of them by one statement; None for those that must go alone, after it.
 
     Raises:
         OperationalError, InterfaceError: the database is away.
     """
+    outcomes: list[Outcome | None] = [None] * len(candidates)
+    chosen = firsts(candidates)
     try:
-        settled = insert_or_replay(candidates, patience=PATIENCE) if candidates else {}
+        settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
     except Exception as error:
         if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
             raise
-        log.info("accepted_alone", error=type(error.__cause__ or error).__name__, candidates=len(candidates))
-        settled = {}
-    return [settled.get(number) for number in range(len(candidates))]
+        log.info("accepted_alone", error=type(error.__cause__ or error).__name__, candidates=len(chosen))
+        return outcomes
+    for place, outcome in settled.items():
+        outcomes[chosen[place]] = outcome
+    return outcomes
+
+
+def firsts(candidates: Sequence[Candidate]) -> list[int]:
+    """Those that the statement may take: they are not refused, and of several that claim the same the first."""
+    claimed: set[tuple[object, ...]] = set()
+    found = []
+    for number, candidate in enumerate(candidates):
+        claims = set(candidate.claims)
+        if candidate.refusal is None and not claims & claimed:
+            found.append(number)
+        claimed |= claims
+    return found
 
 
 def accept_alone(candidate: Candidate, *, patience: int | None = None) -> Answer:
@@ -149,6 +163,10 @@ def told(outcome: Outcome) -> Answer:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+#: The requests of this process that wait at the same time.
+waiting: Final[Sharing[Candidate, Outcome]] = Sharing(accept_together, accept_alone)
 
 
 def is_contention(error: Error) -> bool:

@@ -173,7 +173,7 @@ GUARDS = [
         "a list waits for nobody who hangs",
         "payments/operations/insert.py",
         'wait = "" if patience is None else',
-        'wait = "" if True else',
+        'wait = "" if patience else',
         "tests/integration/test_accept_lists.py::test_one_that_waits_for_a_twin_holds_up_no_other_for_long",
     ),
     guard(
