@@ -2,7 +2,8 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +15,7 @@ from merchants import audit
 from merchants.audit import Who
 from merchants.models import ApiKey, Merchant, Mode, Scope
 from merchants.refusals import TooManyKeys
+from merchants.sharing import Sharing
 
 #: `last_used_at` is for people deciding whether a key may go; a write per request would cost more than it tells.
 LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
@@ -133,12 +135,31 @@ def usable(now: datetime) -> Q:
 
 
 def find_key(key: str, *, now: datetime) -> ApiKey | None:
-    """The usable key record for this secret, with its merchant, or None."""
-    return (
-        ApiKey.objects.select_related("merchant")
-        .filter(usable(now), merchant__is_active=True, digest=digest(key))
-        .first()
-    )
+    """The usable key record for this secret, with its merchant, or None. Read anew for each request, together with the
+    others that wait.
+    """
+    return next(iter(waiting.ask((digest(key), now))), None)
+
+
+def find_together(asked: Sequence[tuple[bytes, datetime]]) -> list[list[ApiKey]]:
+    """Of each digest the usable record, if there is one, in one query."""
+    now = max(now for _, now in asked)
+    usables = ApiKey.objects.select_related("merchant").filter(usable(now), merchant__is_active=True)
+    found = {bytes(record.digest): record for record in usables.filter(digest__in={digest for digest, _ in asked})}
+    return [[one_of_its_own(found[digest])] if digest in found else [] for digest, _ in asked]
+
+
+def one_of_its_own(record: ApiKey) -> ApiKey:
+    """A copy, as no two requests may have the same objects."""
+    its_own = copy(record)
+    its_own.merchant = copy(record.merchant)
+    return its_own
+
+
+#: The requests of this process that look for their keys at the same time.
+waiting: Final[Sharing[tuple[bytes, datetime], list[ApiKey]]] = Sharing(
+    find_together, lambda asked: find_together([asked])[0]
+)
 
 
 def note_use(record: ApiKey, *, now: datetime) -> None:

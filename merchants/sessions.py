@@ -1,5 +1,7 @@
 """Logins at the API: begun with a password, carried on by refresh tokens of which each works once, and ended."""
 
+from collections.abc import Sequence
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -14,6 +16,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from merchants import audit
 from merchants.audit import Who
 from merchants.models import LoginSession, Membership, Mode, User
+from merchants.sharing import Sharing
 from merchants.signing import AccessToken, RefreshToken
 
 log = structlog.get_logger(__name__)
@@ -22,6 +25,8 @@ log = structlog.get_logger(__name__)
 KEPT_FOR: Final = timedelta(days=7)
 
 Pair = dict[str, str]
+#: What the session of a token must be like, and when.
+Asked = tuple[dict[str, Any], datetime]
 
 
 class SessionOver(Exception):
@@ -163,8 +168,19 @@ def identifier(claim: Any) -> UUID:
 
 
 def caller_behind(token: AccessToken, *, now: datetime) -> tuple[LoginSession, str] | None:
-    """The open session of an access token and its person's role, in one query; None if there is none."""
-    found = (
+    """The open session of an access token and its person's role; None if there is none. Read anew for each request, in
+    one query together with the others that wait.
+
+    Raises:
+        TokenError: it is of no session.
+    """
+    return next(iter(waiting.ask((claims_of(token), now))), None)
+
+
+def find_together(asked: Sequence[Asked]) -> list[list[tuple[LoginSession, str]]]:
+    """Of each token's claims the session and role, if there are any, in one query."""
+    now = max(now for _, now in asked)
+    sessions = (
         LoginSession.objects.select_related("user", "merchant")
         .filter(
             user__memberships__merchant=F("merchant"),
@@ -172,12 +188,29 @@ def caller_behind(token: AccessToken, *, now: datetime) -> tuple[LoginSession, s
             merchant__is_active=True,
             ended_at=None,
             expires_at__gt=now,
-            **claims_of(token),
+            pk__in={claims["pk"] for claims, _ in asked},
         )
         .annotate(role=F("user__memberships__role"))  # the same join: one role per merchant
-        .first()
     )
-    return (found, found.role) if found and has_same_password(found) else None
+    found = {session.pk: session for session in sessions}
+    return [callers_like(claims, found.get(claims["pk"])) for claims, _ in asked]
+
+
+def callers_like(claims: dict[str, Any], session: Any) -> list[tuple[LoginSession, str]]:
+    """A copy of the session, if it is what the claims say: no two requests may have the same objects."""
+    if session is None or not has_same_password(session):
+        return []
+    if (session.user_id, session.merchant_id, session.mode) != (claims["user"], claims["merchant"], claims["mode"]):
+        return []
+    its_own = copy(session)
+    its_own.user, its_own.merchant = copy(session.user), copy(session.merchant)
+    return [(its_own, session.role)]
+
+
+#: The requests of this process that look for their callers at the same time.
+waiting: Final[Sharing[Asked, list[tuple[LoginSession, str]]]] = Sharing(
+    find_together, lambda asked: find_together([asked])[0]
+)
 
 
 # --- ending
