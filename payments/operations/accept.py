@@ -4,7 +4,7 @@ Many wishes share it. What it does not settle is settled alone afterwards, so th
 trouble, or fails by it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -74,26 +74,33 @@ def accept_payments(wishes: Sequence[Wish]) -> list[Outcome]:
         OperationalError, InterfaceError: the database is away. Those that were accepted by then will be repetitions.
     """
     candidates = [attempt(partial(prepare, wish)) for wish in wishes]
-    sound = [each for each in candidates if isinstance(each, Candidate)]
-    settled = dict(zip(map(id, sound), accept_together(sound), strict=True))
-    return list(accept_the_rest(candidates, settled))
+    return list(accept_the_rest(candidates, accept_the_sound(candidates)))
+
+
+def accept_at_once(wishes: Sequence[Wish]) -> list[Outcome | None]:
+    """Accept by one statement as many as it takes; None for those that must go alone. Raises as `accept_payments`."""
+    return accept_the_sound([attempt(partial(prepare, wish)) for wish in wishes])
+
+
+def accept_the_sound(candidates: Sequence[Candidate | Exception]) -> list[Outcome | None]:
+    """By one statement; what could not be prepared has its outcome."""
+    settled = iter(accept_together([each for each in candidates if isinstance(each, Candidate)]))
+    return [next(settled) if isinstance(each, Candidate) else each for each in candidates]
 
 
 def accept_the_rest(
-    candidates: Sequence[Candidate | Exception], settled: Mapping[int, Outcome | None]
+    candidates: Sequence[Candidate | Exception], outcomes: Sequence[Outcome | None]
 ) -> Iterator[Outcome]:
-    """What becomes of each, in their order; those that are not settled go alone."""
+    """What becomes of each, in their order; those that have no outcome yet go alone."""
     patience: int | None = None
-    for candidate in candidates:
-        if isinstance(candidate, Exception):
-            yield candidate
-        elif outcome := settled[id(candidate)]:
-            yield outcome
-        else:
+    for candidate, outcome in zip(candidates, outcomes, strict=True):
+        if outcome is None and isinstance(candidate, Candidate):
             alone = attempt(partial(accept_alone, candidate, patience=patience))
             if isinstance(alone, IdempotencyKeyInUse):
                 patience = PATIENCE  # who has waited for one that hangs has waited for all
             yield alone
+        elif outcome is not None:
+            yield outcome
 
 
 def attempt(do: Callable[[], T]) -> T | Exception:

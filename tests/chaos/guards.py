@@ -602,8 +602,8 @@ GUARDS = [
     guard(
         "intake: a message waits for the database",
         "payments/intake.py",
-        "        except (OperationalError, InterfaceError):\n            raise\n",
-        "",
+        "        except (OperationalError, InterfaceError):\n            raise\n        except IdempotencyKeyInUse",
+        "        except IdempotencyKeyInUse",
         INTAKE + "test_a_message_that_only_has_to_wait_is_not_buried",
     ),
     guard(
