@@ -9,7 +9,7 @@ back since. It counts as empty but for one token, or it would keep its merchant 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -95,14 +95,40 @@ def take(merchant: Merchant, mode: Mode) -> Ticket:
 
     While Redis does not answer, each process has a bucket of its own.
     """
-    burst = merchant.creation_burst or settings.CREATION_BURST
-    interval = max(1, round(1e6 / (merchant.creation_rate or settings.CREATION_RATE)))
-    key = f"{merchant.pk}:{mode.value}"
-    (taken,), local = waiting.ask((key, burst, interval)), False
+    key, burst, interval = bucket = bucket_of(merchant, mode)
+    (taken,), local = waiting.ask(bucket), False
     if taken is None:
         taken, local = local_buckets.take(key, burst=burst, interval=interval / 1e6), True
     granted, until_full = taken
     return Ticket(key=key, granted=granted, burst=burst, interval=interval, until_full=until_full, local=local)
+
+
+def bucket_of(merchant: Merchant, mode: Mode) -> Asked:
+    """By the merchant's own figures, or everybody's."""
+    burst = merchant.creation_burst or settings.CREATION_BURST
+    interval = max(1, round(1e6 / (merchant.creation_rate or settings.CREATION_RATE)))
+    return f"{merchant.pk}:{mode.value}", burst, interval
+
+
+def take_all(merchant: Merchant, mode: Mode, number: int) -> list[Ticket]:
+    """Ask for that many tokens: the first get them, as far as they reach. Outside of a transaction."""
+    tickets: list[Ticket] = []
+    while len(tickets) < number:
+        tickets.append(take(merchant, mode))
+        if not tickets[-1].granted:
+            return tickets + tickets[-1:] * (number - len(tickets))
+        tickets += take_more(tickets[-1], number - len(tickets))
+    return tickets
+
+
+def take_more(first: Ticket, number: int) -> list[Ticket]:
+    """So many more of a bucket, or as many as it had left, by one question; none if others were faster."""
+    number = min(number, first.remaining)
+    if first.local or not number:
+        return []
+    answers = take_many((first.key, first.burst, first.interval), number)
+    taken = [answer[0] for answer in answers if answer is not None]
+    return [replace(first, until_full=each[1]) for each in taken if each is not None and each[0]]
 
 
 def take_together(asked: Sequence[Asked]) -> list[Taken | None]:
@@ -173,16 +199,24 @@ def take_many_from_postgres(key: str, *, taken: int, whole: int) -> tuple[bool, 
     return (True, float(row[0])) if row else (False, 0.0)
 
 
-def give_back(ticket: Ticket) -> None:
-    """Return a token that was not needed; one that cannot be returned comes back by itself soon."""
+def give_back_all(tickets: Sequence[Ticket]) -> None:
+    """Return several tokens of one bucket that were not needed."""
+    for local in (True, False):
+        if same := [ticket for ticket in tickets if ticket.granted and ticket.local is local]:
+            give_back(same[0], number=len(same))
+
+
+def give_back(ticket: Ticket, *, number: int = 1) -> None:
+    """Return a token that was not needed, or so many; what cannot be returned comes back by itself soon."""
+    returned = number * ticket.interval
     if ticket.local:
-        local_buckets.give_back(ticket.key, interval=ticket.interval / 1e6)
+        local_buckets.give_back(ticket.key, interval=returned / 1e6)
     elif not redis_buckets.url():
         with connection.cursor() as cursor:
-            cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": ticket.interval})
+            cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": returned})
     elif redis_fuse.admits():
         try:
-            redis_buckets.give_back(ticket.key, interval=ticket.interval)
+            redis_buckets.give_back(ticket.key, interval=returned)
         except RedisError as error:
             redis_fuse.blow(error)
         else:

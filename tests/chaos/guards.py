@@ -396,6 +396,20 @@ GUARDS = [
         BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
     ),
     guard(
+        "in a batch, a payment that the bucket has not admitted is not stored",
+        "payments/batch_views.py",
+        "        admitted=ticket.granted,\n",
+        "",
+        "tests/integration/test_api_batch.py::test_each_payment_takes_one_token_and_those_beyond_the_bucket_are_refused",
+    ),
+    guard(
+        "many tokens are taken together or none of them",
+        "merchants/buckets.py",
+        "    if taken is None or not taken[0]:\n        return [None] * number\n",
+        "    if taken is None:\n        return [None] * number\n",
+        BUCKETS + "test_tokens_asked_for_together_are_as_many_as_one_by_one_and_each_ticket_tells_its_own",
+    ),
+    guard(
         "requests are counted in one statement",
         "merchants/counters.py",
         "THEN counter.count ELSE 0 END + excluded.count",
