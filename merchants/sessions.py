@@ -1,7 +1,6 @@
 """Logins at the API: begun with a password, carried on by refresh tokens of which each works once, and ended."""
 
 from collections.abc import Sequence
-from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -13,9 +12,9 @@ from django.db.models import F, Q
 from django.utils.crypto import constant_time_compare
 from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants import audit
+from merchants import audit, rows
 from merchants.audit import Who
-from merchants.models import LoginSession, Membership, Mode, User
+from merchants.models import LoginSession, Membership, Merchant, Mode, User
 from merchants.sharing import Sharing
 from merchants.signing import AccessToken, RefreshToken
 
@@ -177,34 +176,40 @@ def caller_behind(token: AccessToken, *, now: datetime) -> tuple[LoginSession, s
     return next(iter(waiting.ask((claims_of(token), now))), None)
 
 
+#: Open sessions of people who are members still, each with its role.
+FIND: Final = f"""
+    SELECT session.id, membership.role,
+        {rows.columns(LoginSession, "session")}, {rows.columns(User, "person")}, {rows.columns(Merchant, "merchant")}
+    FROM merchants_loginsession AS session
+    JOIN merchants_user AS person ON person.id = session.user_id AND person.is_active
+    JOIN merchants_merchant AS merchant ON merchant.id = session.merchant_id AND merchant.is_active
+    JOIN merchants_membership AS membership
+        ON membership.user_id = session.user_id AND membership.merchant_id = session.merchant_id
+    WHERE session.id = ANY(%(ids)s) AND session.ended_at IS NULL AND session.expires_at > %(now)s
+"""  # noqa: S608  # nobody but the models names columns  # nosec B608
+
+
 def find_together(asked: Sequence[Asked]) -> list[list[tuple[LoginSession, str]]]:
-    """Of each token's claims the session and role, if there are any, in one query."""
-    now = max(now for _, now in asked)
-    sessions = (
-        LoginSession.objects.select_related("user", "merchant")
-        .filter(
-            user__memberships__merchant=F("merchant"),
-            user__is_active=True,
-            merchant__is_active=True,
-            ended_at=None,
-            expires_at__gt=now,
-            pk__in={claims["pk"] for claims, _ in asked},
-        )
-        .annotate(role=F("user__memberships__role"))  # the same join: one role per merchant
+    """Of each token's claims the session and role, if there are any, in one query. No two requests have the same
+    objects.
+    """
+    ids = {claims["pk"] for claims, _ in asked}
+    found = {id_: row for id_, *row in rows.select(FIND, {"ids": list(ids), "now": max(now for _, now in asked)})}
+    return [caller_like(claims, found[claims["pk"]]) if claims["pk"] in found else [] for claims, _ in asked]
+
+
+def caller_like(claims: dict[str, Any], row: Sequence[Any]) -> list[tuple[LoginSession, str]]:
+    """The session in a row, with its person and merchant, and the role; if it is what the claims say."""
+    role, *values = row
+    left = iter(values)
+    session = rows.read(LoginSession, left)
+    session.user, session.merchant = rows.read(User, left), rows.read(Merchant, left)
+    is_meant = (session.user_id, session.merchant_id, session.mode) == (
+        claims["user"],
+        claims["merchant"],
+        claims["mode"],
     )
-    found = {session.pk: session for session in sessions}
-    return [callers_like(claims, found.get(claims["pk"])) for claims, _ in asked]
-
-
-def callers_like(claims: dict[str, Any], session: Any) -> list[tuple[LoginSession, str]]:
-    """A copy of the session, if it is what the claims say: no two requests may have the same objects."""
-    if session is None or not has_same_password(session):
-        return []
-    if (session.user_id, session.merchant_id, session.mode) != (claims["user"], claims["merchant"], claims["mode"]):
-        return []
-    its_own = copy(session)
-    its_own.user, its_own.merchant = copy(session.user), copy(session.merchant)
-    return [(its_own, session.role)]
+    return [(session, role)] if is_meant and has_same_password(session) else []
 
 
 #: The requests of this process that look for their callers at the same time.
