@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from csp import middleware as csp
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
@@ -11,6 +12,7 @@ from django.middleware import csrf
 from django_otp import middleware as otp
 
 from console import guard, login_limit
+from console.security import is_api
 
 
 def for_pages(middleware: type[Any]) -> type[Any]:
@@ -31,11 +33,7 @@ def for_pages(middleware: type[Any]) -> type[Any]:
     return LooksAtViews if hasattr(middleware, "process_view") else ForPages
 
 
-def is_api(request: HttpRequest) -> bool:
-    """Whether no page is asked for. Who calls is shown by each request itself, and views there are exempt from CSRF."""
-    return request.path_info.startswith("/api/")
-
-
+CSPMiddleware = for_pages(csp.CSPMiddleware)
 SessionMiddleware = for_pages(sessions.SessionMiddleware)
 CsrfViewMiddleware = for_pages(csrf.CsrfViewMiddleware)
 AuthenticationMiddleware = for_pages(auth.AuthenticationMiddleware)
