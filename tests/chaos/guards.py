@@ -432,6 +432,20 @@ GUARDS = [
         VELOCITY + "test_a_payer_with_too_many_declines_gets_no_more_payments",
     ),
     guard(
+        "a token that was verified ends when it ends",
+        "merchants/signing.py",
+        'if claims and signed_by == keys and claims["iat"] <= time.time() < claims["exp"] else None',
+        "if claims and signed_by == keys else None",
+        "tests/unit/test_verified_tokens.py",
+    ),
+    guard(
+        "a token is remembered with the keys that it was verified by",
+        "merchants/signing.py",
+        "if claims and signed_by == keys and",
+        "if claims and",
+        "tests/unit/test_verified_tokens.py",
+    ),
+    guard(
         "decisions about dead letters are made one after the other",
         "messaging/resolutions.py",
         'cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])',
