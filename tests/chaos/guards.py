@@ -88,7 +88,7 @@ GUARDS = [
                 'fields=["id", "order_id"],\n                condition=Q(holds_order=True)',
             ),
         ),
-        ACCEPT + "test_an_order_with_a_payment_under_way_takes_no_second_one",
+        ACCEPT + "test_an_order_that_is_being_taken_at_this_moment_takes_no_second_payment",
     ),
     Guard(
         "a key has one request: the unique index",
@@ -100,8 +100,8 @@ GUARDS = [
             ),
             Change(
                 "payments/idempotency.py",
-                "ON CONFLICT (merchant_id, key)",
-                "ON CONFLICT (merchant_id, key, payment_id)",
+                "ON CONFLICT (merchant_id, key) DO UPDATE\n",
+                "ON CONFLICT (merchant_id, key, payment_id) DO UPDATE\n",
             ),
         ),
         ACCEPT + "test_the_same_request_again_gets_the_same_bytes_and_does_nothing",

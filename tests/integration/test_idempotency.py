@@ -20,6 +20,7 @@ from payments.errors import IdempotencyKeyInUse
 from payments.models import IdempotencyKey, Payment
 from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payment
 from payments.operations.wishes import prepare
+from tests.locks import await_lock_waiter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -269,14 +270,3 @@ def test_keys_from_before_a_field_was_added_stay_valid():
     assert PaymentRequest(amount=1000, currency="EUR").values() == {**said, **dict.fromkeys(empty, "")}
     given = PaymentRequest(amount=1000, currency="EUR", receipt_email="a@example.org").values()
     assert given["receipt_email"] == "a@example.org", "what is asked for is part of the request"
-
-
-def await_lock_waiter():
-    """Return once another session waits for a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute(query)
-            if cursor.fetchone()[0]:
-                return
-    pytest.fail("no session waits for a lock")
