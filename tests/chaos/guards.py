@@ -173,8 +173,8 @@ GUARDS = [
         "a list waits for nobody who hangs",
         "payments/operations/insert.py",
         'wait = "" if patience is None else',
-        'wait = "" if patience else',
-        "tests/integration/test_accept_lists.py::test_one_that_waits_for_a_twin_holds_up_no_other_for_long",
+        'wait = "" if True or patience is None else',
+        "tests/integration/test_accept_lists.py::test_what_many_share_waits_for_nobody_who_hangs",
     ),
     guard(
         "only what is named leaves the house",

@@ -1,7 +1,7 @@
 """Step 1 for a list: one statement, and of each wish exactly what would become of it alone and in its turn."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from uuid import UUID
 
@@ -196,6 +196,25 @@ def test_one_that_waits_for_a_twin_holds_up_no_other_for_long(wish, monkeypatch)
         insert.insert_or_replay.__wrapped__([prepare(wish("hangs")), prepare(wish("also-hangs"))])
         accepted_meanwhile = pool.submit(others).result(30)
     assert told(accepted_meanwhile) == ["accepted", IdempotencyKeyInUse, "accepted", IdempotencyKeyInUse]
+
+
+def test_what_many_share_waits_for_nobody_who_hangs(wish):
+    """It is given up soon, however long one alone would wait: all go on by themselves."""
+
+    def together():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = 0")  # for ever
+            return accept_module.accept_together([prepare(wish("a")), prepare(wish("hangs"))])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            insert.insert_or_replay.__wrapped__([prepare(wish("hangs"))])
+            shared = pool.submit(together)
+            assert wait([shared], timeout=10).done, "it waits for the twin"
+        assert shared.result(10) == [None, None]
 
 
 def test_lists_that_claim_the_same_in_other_orders_never_block_each_other(wish):

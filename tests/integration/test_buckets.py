@@ -35,8 +35,11 @@ def small(settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_1000_requests_at_once_exactly_100_get_a_token(counter, merchant, settings):
+@pytest.mark.parametrize("processes", ["one", "many"])
+def test_of_1000_requests_at_once_exactly_100_get_a_token(counter, merchant, settings, monkeypatch, processes):
     settings.CREATION_BURST, settings.CREATION_RATE = 100, 0.001
+    if processes == "many":  # whose requests do not ask together
+        monkeypatch.setattr(buckets.waiting, "ask", buckets.waiting.alone)
 
     def ask(_):
         try:

@@ -62,12 +62,15 @@ def request_from(address="192.0.2.1", **meta):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_1000_requests_at_once_exactly_100_pass(counter, low):
+@pytest.mark.parametrize("processes", ["one", "many"])
+def test_of_1000_requests_at_once_exactly_100_pass(counter, low, monkeypatch, processes):
     low(reads="100/m")
+    if processes == "many":  # whose requests are not counted together
+        monkeypatch.setattr(counters.waiting, "ask", counters.waiting.alone)
 
     def ask(_):
         try:
-            return limits.count(request_from(), "reads", f"whoever-{counter}").exceeded
+            return limits.count(request_from(), "reads", f"whoever-{counter}-{processes}").exceeded
         finally:
             connection.close()
 
