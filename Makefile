@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 CATALOGUES := $(patsubst %.po,%.mo,$(wildcard locale/*/LC_MESSAGES/django.po))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the environment first: what follows needs its programs
-.PHONY: help install run test chaos fuzz soak check check-deploy fmt hooks lock schema up logs down clean
+.PHONY: help install run test chaos fuzz soak bench check check-deploy fmt hooks lock schema up logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own
 soak: $(VENV)/dev.installed $(CATALOGUES) ## Load and every fault for hours, against the gateway's own journal (MINUTES=10 SEED=n)
 	@exec $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
+bench: $(VENV)/dev.installed $(PEERS)/installed $(CATALOGUES) ## Limits, peers and ours in one run (QUICK=1 ONLY=drain GROWTH=1 PROFILE=1 SOAK=1)
+	@exec $(BIN)/python -m bench
+
 check: $(VENV)/dev.installed $(CATALOGUES) ## Run all linters, type checks, contracts and Django's own checks
 	@exec $(BIN)/python -m deploy.checks code
 
@@ -46,7 +50,7 @@ hooks: $(VENV)/dev.installed ## Install the git hooks (pre-commit)
 	$(BIN)/pre-commit install
 
 lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt
-	@for name in requirements requirements-local requirements-dev; do \
+	@for name in requirements requirements-local requirements-dev requirements-bench; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
 			--no-emit-index-url --no-emit-find-links $$name.in --output-file $$name.txt || exit 1; \
 	done
@@ -85,3 +89,10 @@ $(VENV)/dev.installed: $(VENV)/bin/python requirements-dev.txt
 	@echo "Installing packages into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run.installed
+
+# None of what the peers of the benchmark need is ours.
+$(PEERS)/installed: $(VENV)/bin/python requirements-bench.txt
+	@echo "Installing packages into $(PEERS) …"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet -r requirements-bench.txt
+	@touch $@

@@ -166,6 +166,8 @@ MESSAGE_ROUTES = {
     "delivery.message": ("notifications", "send_messages"),
     "delivery.webhook": ("webhooks", "call_webhooks"),
 }
+#: Whose messages may be joined on their way, because many ids cost them little more than one.
+LIST_ACTORS = {"process_payments"}
 #: What may wait: messages to these queues go over the connection of the events, and no payment waits for them.
 PATIENT_QUEUES = ["notifications", "webhooks"]
 #: Which room of ours takes events straight from the outbox -> the topic of what it fails at, and what takes them.
@@ -349,8 +351,8 @@ JWT_SIGNING_KEYS = [ENV.jwt_signing_key, *ENV.jwt_signing_key_fallbacks]
 #: However often it is refreshed, a person's login at the API ends after this.
 LOGIN_SESSION_LIFETIME = timedelta(days=30)
 SIMPLE_JWT = {
+    # merchants.signing signs; were something signed by simplejwt's own way, then not by its default, SECRET_KEY.
     "SIGNING_KEY": ENV.jwt_signing_key,
-    "ALGORITHM": "HS256",
     "ISSUER": "payments",
     "AUDIENCE": "payments-api",
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from django.db import OperationalError
 from django.http import Http404
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -19,22 +18,15 @@ from console.serializers import ApprovalSerializer, ReasonSerializer
 from merchants import approvals
 from merchants.audit import by
 from merchants.models import Approval
+from merchants.pages import ByMoment
 from merchants.principal import APPROVALS_READ, APPROVALS_WRITE, caller_of
-from payments.pages import NewestFirst
 from payments.serializers import problems
 
 
-class NewestApprovalsFirst(NewestFirst):
-    """Newest first, by the time they were asked for: their ids are random."""
+class NewestApprovalsFirst(ByMoment):
+    """Approvals, by the moment at which they were asked for."""
 
     ordering = "-requested_at"
-
-    def is_position(self, text: str) -> bool:
-        """Whether it is a time."""
-        try:
-            return parse_datetime(text) is not None
-        except ValueError:
-            return False
 
 
 class ApprovalsView(GenericAPIView[Approval]):

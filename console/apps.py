@@ -33,7 +33,7 @@ class ConsoleConfig(AppConfig):
     def connect(self) -> None:
         """Note logins, and keep the roles of staff in step with the permissions that there are."""
         from console import guard, roles  # noqa: PLC0415  # they import models, which are there only now
-        from merchants import confirmation  # noqa: PLC0415
+        from merchants import confirmation  # noqa: PLC0415  # the same
 
         user_logged_in.connect(confirmation.confirm, dispatch_uid="console.confirm")
         user_logged_in.connect(guard.begin, dispatch_uid="console.begin")

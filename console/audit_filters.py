@@ -1,7 +1,7 @@
 """Filters of the audit that are typed: its values are too many for a list of links."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
@@ -112,5 +112,5 @@ def beginning(text: str) -> datetime | None:
         return None
     if found is None:
         return None
-    moment = found if isinstance(found, datetime) else datetime(found.year, found.month, found.day)  # noqa: DTZ001
+    moment = found if isinstance(found, datetime) else datetime(found.year, found.month, found.day, tzinfo=UTC)
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)

@@ -26,9 +26,7 @@ from payments.idempotency import Answer
 Outcome = Resolution | Approval
 
 
-def decide(
-    selection: Selection, action: Resolution.Action, *, reason: str, by: str, rate: int | None, who: Who
-) -> Outcome:
+def decide(selection: Selection, action: Resolution.Action, *, reason: str, rate: int | None, who: Who) -> Outcome:
     """Replay or discard the selected letters, or ask for it; whoever calls sees to it that it begins.
 
     Raises:
@@ -37,7 +35,7 @@ def decide(
     """
     try:
         with transaction.atomic(durable=True):
-            return take_or_ask(selection, action, reason=reason, by=by, rate=rate, who=who)
+            return take_or_ask(selection, action, reason=reason, rate=rate, who=who)
     except OperationalError as error:
         raise translated(error) from error
 
@@ -75,7 +73,7 @@ def decide_once(
                 merchant=merchant, key=idempotency_key, print_=print_, answer=Answer(202, "", "")
             )
             if not answer.replayed:
-                outcome = take_or_ask(selection, action, reason=reason, by=who.name, rate=rate, who=who)
+                outcome = take_or_ask(selection, action, reason=reason, rate=rate, who=who)
                 answer = idempotency.complete(merchant=merchant, key=idempotency_key, answer=answer_of(outcome))
     except OperationalError as error:
         raise translated(error) from error
@@ -84,21 +82,19 @@ def decide_once(
     return answer
 
 
-def take_or_ask(
-    selection: Selection, action: Resolution.Action, *, reason: str, by: str, rate: int | None, who: Who
-) -> Outcome:
+def take_or_ask(selection: Selection, action: Resolution.Action, *, reason: str, rate: int | None, who: Who) -> Outcome:
     """Take the letters in hand, or ask for a second person, in the caller's transaction."""
     # What is looked at must be what is taken: nobody else takes a letter, or a share of somebody's limit, in between.
     resolutions.take_turns()
     if action == Resolution.Action.DISCARD:
-        return take(selection, action, reason=reason, by=by, rate=rate, who=who, sums={})
+        return take(selection, action, reason=reason, by=who.name, rate=rate, who=who, sums={})
     found = previews.preview(selection)
     if not found.total:
         raise NothingToResolve
     sums = stake_of(found)
     if four_eyes.needs_another(sums, who):
         return four_eyes.ask(selection, found, reason=reason, rate=rate, who=who)
-    return take(selection.upto(found.last), action, reason=reason, by=by, rate=rate, who=who, sums=sums)
+    return take(selection.upto(found.last), action, reason=reason, by=who.name, rate=rate, who=who, sums=sums)
 
 
 def answer_of(outcome: Outcome) -> Answer:

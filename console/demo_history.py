@@ -22,6 +22,8 @@ from payments.money import EXPONENTS
 from payments.reads import represent
 from payments.states import AttemptKind, Outcome, Status
 
+#: How their orders begin, and those of no other payment of the demo.
+ORDERS: Final = "history-"
 #: How many payments are written at once: what is held in memory.
 BATCH: Final = 2_000
 #: When people buy, hour by hour of their day: little at night, most at noon and after work.
@@ -76,7 +78,7 @@ def moments(rng: random.Random, *, days: int, count: int, now: datetime) -> Iter
         HOURS[start.hour] * WEEKDAYS[start.weekday()] * (1 + (len(starts) - place) / len(starts))
         for place, start in enumerate(starts)
     ]
-    # Whole seconds before now, so that none ends in the future.
+    # The hours end now and a payment is made in the first 50 minutes of one: none ends in the future.
     for start in rng.choices(starts, weights, k=count):
         yield start + timedelta(seconds=rng.uniform(0, 3_000))
 
@@ -107,11 +109,11 @@ def asked_for(rng: random.Random, merchant: Merchant, *, number: int, at: dateti
         gateway="sandbox",
         amount=round(amount * 10 ** EXPONENTS[currency]),
         currency=currency,
-        order_id=f"history-{number}",
+        order_id=f"{ORDERS}{number}",
         user_id=f"customer-{int(rng.paretovariate(0.6)) % 5_000}",
         description="",
         payment_method="pm_ok",
-        request_id=f"history-{number}",
+        request_id=f"{ORDERS}{number}",
         created_at=at,
     )
 
@@ -220,7 +222,7 @@ def copy(model: type[Model], rows: Iterable[Model]) -> None:
     fields = [field for field in model._meta.concrete_fields if not field.get_internal_type().endswith("AutoField")]  # noqa: SLF001  # its public name in Django's documentation
     columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
     with connection.cursor() as cursor:
-        table = connection.ops.quote_name(str(model._meta.db_table))  # noqa: SLF001
+        table = connection.ops.quote_name(str(model._meta.db_table))  # noqa: SLF001  # the same
         command = f"COPY {table} ({columns}) FROM STDIN"
         with cursor.copy(command) as out:
             for row in rows:

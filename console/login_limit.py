@@ -10,7 +10,7 @@ from merchants.addresses import client_network
 from merchants.throttling import name_in
 from payments.problems import Kind
 
-#: Pages of the console that take a password or a code.
+#: Pages of the console that take a password. The one that takes a code is slowed down by django-otp itself.
 DOORS: Final = frozenset({"admin:login", "admin:confirm", "admin:password_change"})
 
 

@@ -136,7 +136,6 @@ def carry_out(request: HttpRequest, site: AdminSite, proposal: Proposal, form: D
             proposal.selection,
             proposal.action,
             reason=form.cleaned_data["reason"],
-            by=request.user.get_username(),
             rate=form.cleaned_data["rate"],
             who=by(request),
         )

@@ -32,9 +32,7 @@ def take(
     Raises:
         NothingToResolve: none of them is open and free; nothing was done.
     """
-    resolution = resolutions.decide(
-        selection, action, reason=reason, by=by, rate=rate, request_id=who.request_id, in_background=False
-    )
+    resolution = resolutions.decide(selection, action, reason=reason, by=by, rate=rate, request_id=who.request_id)
     if not resolution.total:
         raise NothingToResolve
     resolution.refresh_from_db()  # its time is the database's

@@ -11,6 +11,7 @@ from qrcode.main import QRCode
 
 from merchants import second_factor
 from merchants.models import User
+from merchants.reasons import ReasonField, ReasonForm
 
 
 def code_field(**attributes: Any) -> forms.CharField:
@@ -64,16 +65,12 @@ class SetUpForm(forms.Form):
     )
 
 
-class ResetForm(forms.Form):
+class ResetForm(ReasonForm):
     """Why somebody's devices are forgotten."""
 
-    required_css_class = "required"
-
-    reason = forms.CharField(
-        max_length=500,
+    reason = ReasonField(
         widget=forms.Textarea(attrs={"rows": 2, "cols": 60}),
         help_text="How you know that it is this person who asks. Kept with your name in the audit.",
-        error_messages={"required": "Say why: whoever looks at this later will want to know."},
     )
 
 

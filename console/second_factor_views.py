@@ -119,9 +119,7 @@ def recovery_codes_page(request: HttpRequest) -> HttpResponse:
 
 def show_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
     """Once."""
-    response = show(request, "codes.html", let_in=True, title="Your recovery codes", codes=codes, next=next_of(request))
-    response["Cache-Control"] = "no-store"
-    return response
+    return show(request, "codes.html", let_in=True, title="Your recovery codes", codes=codes, next=next_of(request))
 
 
 @confirmed

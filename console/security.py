@@ -35,7 +35,10 @@ class HeadersMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Add what is missing; whoever may keep an answer says so in the answer itself."""
+        """Add what is missing; whoever may keep an answer says so in the answer itself.
+
+        Answers with tokens, keys, secrets and recovery codes rely on it (RFC 6749, section 5.1).
+        """
         response = self.get_response(request)
         response.headers.setdefault("Permissions-Policy", NO_FEATURES)
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

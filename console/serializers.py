@@ -5,6 +5,7 @@ from typing import Any, Final
 from rest_framework import serializers
 
 from console.reads import PAYMENT
+from merchants.audit import LONGEST_REASON
 from merchants.models import Approval
 from merchants.strict import KnownFieldsOnly
 from messaging.models import DeadLetter, Resolution
@@ -66,7 +67,7 @@ class SelectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 class DecisionSerializer(SelectionSerializer):
     """What to do with which letters, and why."""
 
-    reason = serializers.CharField(max_length=500, help_text="Why; it is kept with your name.")
+    reason = serializers.CharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
     rate = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, max_value=HIGHEST_RATE, help_text="Letters per second at most."
     )
@@ -134,7 +135,7 @@ class ResolutionSerializer(serializers.Serializer[Any]):
 class ReasonSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Why."""
 
-    reason = serializers.CharField(max_length=500, help_text="Why; it is kept with your name.")
+    reason = serializers.CharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
 
 
 class ApprovalLinksSerializer(LinksSerializer):

@@ -1,6 +1,5 @@
 """The API's keys for services: people who administer a merchant make, see and revoke them. Keys never make keys."""
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -34,14 +33,12 @@ class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
         help_text="What it allows; default: all.",
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, default=None, help_text="From when on it is refused; default: never."
+        required=False,
+        allow_null=True,
+        default=None,
+        validators=[api_keys.validate_expiry],
+        help_text="From when on it is refused; default: never.",
     )
-
-    def validate_expires_at(self, value: datetime | None) -> datetime | None:
-        """Only the future."""
-        if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("This is in the past: a key expires in the future, or never.")
-        return value
 
 
 class RevocationSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
@@ -93,7 +90,7 @@ class ApiKeysView(GenericAPIView[ApiKey]):
             (201, "application/json"): OpenApiResponse(
                 NewApiKeySerializer, description="Made. Its `key` is in this answer and in no other."
             ),
-            **problems(400, 401, 403, 409, 413, 415, 429),
+            **problems(400, 401, 403, 409, 413, 415),
         },
     )
     def post(self, request: Request) -> Response:
@@ -111,12 +108,12 @@ class ApiKeysView(GenericAPIView[ApiKey]):
             who=audit.by(request),
             now=timezone.now(),
         )
-        headers = {"Location": f"/api/v1/api-keys/{record.pk}", "Cache-Control": "no-store"}
+        headers = {"Location": f"/api/v1/api-keys/{record.pk}"}
         return Response({**ApiKeySerializer(record).data, "key": key}, status=201, headers=headers)
 
     @extend_schema(
         operation_id="api_keys_list",
-        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403, 404, 429)},
+        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403, 404)},
     )
     def get(self, request: Request) -> Response:
         """List API keys, newest first, by cursor; revoked and expired ones as well."""
@@ -132,7 +129,7 @@ class ApiKeyView(GenericAPIView[ApiKey]):
 
     @extend_schema(
         operation_id="api_keys_retrieve",
-        responses={(200, "application/json"): ApiKeySerializer, **problems(401, 403, 404, 429)},
+        responses={(200, "application/json"): ApiKeySerializer, **problems(401, 403, 404)},
     )
     def get(self, request: Request, key_id: str) -> Response:
         """An API key: what it may, and when it was last used. The key itself is not shown again."""
@@ -150,7 +147,7 @@ class RevokeView(GenericAPIView[ApiKey]):
         request=RevocationSerializer,
         responses={
             (200, "application/json"): ApiKeySerializer,
-            **problems(400, 401, 403, 404, 413, 415, 429),
+            **problems(400, 401, 403, 404, 413, 415),
         },
     )
     def post(self, request: Request, key_id: str) -> Response:

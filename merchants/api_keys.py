@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from merchants import audit, rows
 from merchants.audit import Who
@@ -32,6 +33,16 @@ def validate_name(name: str) -> None:
     """
     if not name.isprintable():
         raise ValidationError("A name has characters that can be seen, in one line.", code="unprintable")
+
+
+def validate_expiry(moment: datetime) -> None:
+    """Refuse an end that has passed: such a key would never have worked.
+
+    Raises:
+        ValidationError: it has.
+    """
+    if moment <= timezone.now():
+        raise ValidationError("This is in the past: a key expires in the future, or never.", code="past")
 
 
 def generate_key(mode: Mode) -> str:

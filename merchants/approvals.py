@@ -4,7 +4,6 @@ The setting `APPROVAL_ACTIONS` names who carries out what was asked for. A perso
 come, and however their name is spelled.
 """
 
-import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Protocol, cast
@@ -20,6 +19,7 @@ from django.utils.module_loading import import_string
 from merchants import audit
 from merchants.audit import Who
 from merchants.models import Approval
+from merchants.names import folded
 from merchants.refusals import ApprovalDecided, ApprovalExpired, ApprovalForbidden, ApprovalNotYours, ApprovalOwn
 
 log = structlog.get_logger(__name__)
@@ -149,11 +149,6 @@ def refuse_unless_another(approval: Approval, *, who: Who, may: May) -> None:
 def is_same_person(one: str, other: str) -> bool:
     """Whether two names are one person's: a second account of another spelling makes no second person."""
     return folded(one) == folded(other)
-
-
-def folded(name: str) -> str:
-    """A name without what only looks different."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def decide(approval: Approval, state: Approval.State, *, who: Who, reason: str) -> None:

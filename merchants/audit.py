@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from merchants.addresses import client_address
 from merchants.models import AuditEntry, Merchant
+from merchants.plain_request import plain
 from merchants.principal import Principal
 
 #: As wide as the column; a reason that is longer was checked where it was given.
@@ -42,8 +43,12 @@ def by(request: HttpRequest | Request) -> Who:
         actor = f"user:{caller.user.get_username()}" if caller.user else caller.id
     else:
         actor = f"user:{caller.get_username()}" if getattr(caller, "is_authenticated", False) else "nobody"
-    plain: Any = request._request if isinstance(request, Request) else request  # noqa: SLF001  # its documented way
-    return Who(actor, via, client_address(plain), request.META.get("HTTP_X_REQUEST_ID", ""))
+    return sender(request, actor, via)
+
+
+def sender(request: HttpRequest | Request, actor: str, via: AuditEntry.Via) -> Who:
+    """The same where the request does not tell who that is."""
+    return Who(actor, via, client_address(plain(request)), request.META.get("HTTP_X_REQUEST_ID", ""))
 
 
 def by_shell(name: str) -> Who:

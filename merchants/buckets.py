@@ -15,7 +15,6 @@ from typing import Final
 
 from django.conf import settings
 from django.db import connection
-from redis import RedisError
 
 from merchants import redis_buckets
 from merchants.fuse import WITHOUT_COUNTER, redis_fuse
@@ -168,16 +167,10 @@ def take_shared(key: str, *, burst: int, interval: int, number: int = 1) -> tupl
         if number > 1:
             return take_many_from_postgres(key, taken=number * interval, whole=burst * interval)
         return take_from_postgres(key, burst=burst, interval=interval)
-    if redis_fuse.admits():
-        try:
-            taken = redis_buckets.take(key, burst=burst, interval=interval, number=number)
-        except RedisError as error:
-            redis_fuse.blow(error)
-        else:
-            redis_fuse.mend()
-            return taken
-    WITHOUT_COUNTER.labels("creation").inc()
-    return None
+    taken = redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval, number=number))
+    if taken is None:
+        WITHOUT_COUNTER.labels("creation").inc()
+    return taken
 
 
 def take_from_postgres(key: str, *, burst: int, interval: int) -> tuple[bool, float]:
@@ -214,13 +207,8 @@ def give_back(ticket: Ticket, *, number: int = 1) -> None:
     elif not redis_buckets.url():
         with connection.cursor() as cursor:
             cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": returned})
-    elif redis_fuse.admits():
-        try:
-            redis_buckets.give_back(ticket.key, interval=returned)
-        except RedisError as error:
-            redis_fuse.blow(error)
-        else:
-            redis_fuse.mend()
+    else:
+        redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=returned))
 
 
 def prune(*, before: datetime, batch: int) -> int:

@@ -55,15 +55,15 @@ class ConfirmedEdits:
     ) -> HttpResponse:
         """Who may only look is not asked."""
         page: Page = super().changeform_view  # type: ignore[misc]  # Django's, of the admin class
-        changes = object_id is None or request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]
+        changes = object_id is None or request.method == "POST" or self.has_change_permission(request)  # type: ignore[attr-defined]  # Django's
         return (confirmed(page) if changes else page)(request, object_id, *arguments, **options)
 
     def delete_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
         """Always."""
-        page: Page = super().delete_view  # type: ignore[misc]
+        page: Page = super().delete_view  # type: ignore[misc]  # the same
         return confirmed(page)(request, *arguments, **options)
 
     def changelist_view(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponse:
         """What is posted to a list are actions."""
-        page: Page = super().changelist_view  # type: ignore[misc]
+        page: Page = super().changelist_view  # type: ignore[misc]  # the same
         return (confirmed(page) if request.method == "POST" else page)(request, *arguments, **options)

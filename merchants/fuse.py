@@ -3,12 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import Counter
+from redis import RedisError
 
 log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
 
 #: How long (s) Redis is not asked after a failure. Asking costs up to the timeout of 0.25 s, so at most a quarter of
 #: one thread's time goes into an outage.
@@ -45,6 +48,18 @@ class Fuse:
                 return False
             self.ask_at = self.clock() + PAUSE
             return True
+
+    def ask(self, question: Callable[[], Answer]) -> Answer | None:
+        """What Redis says; None where it is left alone, or has just failed."""
+        if not self.admits():
+            return None
+        try:
+            answer = question()
+        except RedisError as error:
+            self.blow(error)
+            return None
+        self.mend()
+        return answer
 
     def mend(self) -> None:
         """Redis has answered."""

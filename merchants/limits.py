@@ -13,7 +13,6 @@ from django.conf import settings
 from django.db import Error
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
-from redis import RedisError
 from rest_framework.exceptions import Throttled
 
 from merchants import redis_buckets
@@ -87,16 +86,10 @@ def count_shared(request: HttpRequest, name: str, who: str, rate: tuple[int, int
     """By the counter of all processes."""
     if not redis_buckets.url():
         return ask(request, name, who, rate)
-    if redis_fuse.admits():
-        try:
-            usage = ask(request, name, who, rate)
-        except RedisError as error:
-            redis_fuse.blow(error)
-        else:
-            redis_fuse.mend()
-            return usage
-    WITHOUT_COUNTER.labels(name).inc()
-    return None
+    usage = redis_fuse.ask(lambda: ask(request, name, who, rate))
+    if usage is None:
+        WITHOUT_COUNTER.labels(name).inc()
+    return usage
 
 
 def ask(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usage | None:
@@ -106,14 +99,14 @@ def ask(request: HttpRequest, name: str, who: str, rate: tuple[int, int]) -> Usa
     )
     if found is None:
         return None
+    # It tells the window's last second, which may have passed while we waited.
+    reset = max(1, found["time_left"] + 1)
     return Usage(
         name=name,
         quota=found["limit"],
         window=rate[1],
         remaining=max(0, found["limit"] - found["count"]),
-        reset=max(
-            1, found["time_left"] + 1
-        ),  # it tells the window's last second, which may have passed while we waited
+        reset=reset,
         exceeded=found["should_limit"],
     )
 

@@ -17,7 +17,6 @@ from django.utils.crypto import salted_hmac
 
 from merchants import audit
 from merchants.addresses import client_address, client_network
-from merchants.audit import Who
 from merchants.models import AuditEntry, User
 
 TOO_MANY: Final = 429
@@ -72,7 +71,6 @@ def answer(request: HttpRequest, original: HttpResponse | None = None, _credenti
     context = {**admin.site.each_context(request), "title": "Too many attempts", "minutes": seconds() // 60}
     response = render(request, "admin/locked_out.html", context, status=TOO_MANY)
     response["Retry-After"] = str(seconds())
-    response["Cache-Control"] = "no-store"
     return response
 
 
@@ -86,7 +84,7 @@ def note_lock(request: HttpRequest, **_event: Any) -> None:
         return  # it was locked before
     name = str((getattr(request, "axes_credentials", None) or {}).get("username") or "")
     known = User.objects.filter(username=name[:150]).first()
-    who = Who("nobody", way_of(request), client_address(request), request.META.get("HTTP_X_REQUEST_ID", ""))
+    who = audit.sender(request, "nobody", way_of(request))
     audit.record(who, "login.locked_out", subject=f"user:{known.pk}" if known else "user: nobody's name")
 
 
@@ -96,9 +94,7 @@ def note_login(request: HttpRequest | None, user: Any, **_event: Any) -> None:
     if request is None or not request.method:
         return
     name = cast("User", user).get_username()
-    who = Who(
-        f"user:{name}", AuditEntry.Via.CONSOLE, client_address(request), request.META.get("HTTP_X_REQUEST_ID", "")
-    )
+    who = audit.sender(request, f"user:{name}", AuditEntry.Via.CONSOLE)
     audit.record(who, "login.succeeded", subject=f"user:{user.pk}")
 
 

@@ -43,10 +43,8 @@ class ByCursor(CursorPagination):
         return int(asked)
 
 
-class NewestKeysFirst(ByCursor):
-    """API keys, by the moment at which they were made: their ids are random."""
-
-    ordering = ("-created_at", "-id")
+class ByMoment(ByCursor):
+    """By a moment that each row has, for rows whose ids are random."""
 
     def is_position(self, text: str) -> bool:
         """Whether it is a moment."""
@@ -54,3 +52,9 @@ class NewestKeysFirst(ByCursor):
             return datetime.fromisoformat(text).tzinfo is not None
         except ValueError:
             return False
+
+
+class NewestKeysFirst(ByMoment):
+    """API keys, by the moment at which they were made."""
+
+    ordering = ("-created_at", "-id")

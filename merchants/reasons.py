@@ -1,10 +1,11 @@
-"""Why: what staff do is a form that asks for it, and nothing is done without an answer."""
+"""Why: the forms and commands of staff ask for it, and nothing is done without an answer."""
 
 from typing import Any, Final
 
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ActionForm
+from django.core.management.base import CommandError
 from django.http import HttpRequest
 
 from merchants.audit import LONGEST_REASON
@@ -40,6 +41,19 @@ class ActionWithReason(ActionForm):
     """The form of the actions above a list. Those that only lead to another page leave the reason empty."""
 
     reason = ReasonField(required=False, label="Reason:", widget=forms.TextInput(attrs={"size": 40}))
+
+
+def reason_of(text: str, *, longest: int = LONGEST_REASON, required: bool = True) -> str:
+    """What a command was given as `--reason`, by the rules of the forms.
+
+    Raises:
+        CommandError: it says nothing, or too much.
+    """
+    try:
+        return ReasonField(max_length=longest, required=required).clean(text)
+    except forms.ValidationError:
+        told = f"--reason takes 1 to {longest} characters: say why, for those who ask later. Nothing was done."
+        raise CommandError(told) from None
 
 
 def reason_in(request: HttpRequest) -> str | None:

@@ -87,6 +87,4 @@ def download(name: str, columns: Columns, rows: Iterable[Any]) -> StreamingHttpR
     body = (line.encode() for line in lines(columns, rows))
     response = StreamingHttpResponse(body, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    response["Cache-Control"] = "no-store"
-    response["X-Content-Type-Options"] = "nosniff"
     return response

@@ -1,9 +1,7 @@
 """Which limit a request to the API counts against, and who is counted."""
 
-import unicodedata
 from typing import Any
 
-from django.http import HttpRequest
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -12,6 +10,8 @@ from rest_framework.throttling import BaseThrottle
 from merchants import limits
 from merchants.addresses import client_network
 from merchants.limits import TooManyRequests
+from merchants.names import folded
+from merchants.plain_request import plain
 from merchants.principal import Principal
 
 
@@ -52,7 +52,7 @@ def who_of(request: Request, name: str) -> str:
 def name_in(body: Any) -> str:
     """The name that somebody tries to log in by; spellings that look alike count as one."""
     login = body.get("username") if hasattr(body, "get") else None
-    return unicodedata.normalize("NFKC", login).casefold() if isinstance(login, str) else ""
+    return folded(login) if isinstance(login, str) else ""
 
 
 def refuse_if_exceeded(usage: limits.Usage | None) -> None:
@@ -75,8 +75,3 @@ def after_refusal(error: APIException, request: Request | None, view: Any) -> AP
     else:
         return error
     return TooManyRequests(usage) if usage is not None and usage.exceeded else error
-
-
-def plain(request: Request) -> HttpRequest:
-    """Django's request, which the middleware sees."""
-    return request._request  # noqa: SLF001  # its documented way

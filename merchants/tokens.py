@@ -13,11 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants import lockout, second_factor, sessions
-from merchants.addresses import client_address
+from merchants import audit, lockout, second_factor, sessions
 from merchants.audit import Who
 from merchants.documents import problems
 from merchants.models import AuditEntry, Membership, Mode, User
+from merchants.plain_request import plain
 from merchants.refusals import OneTimePasswordNeeded, OneTimePasswordWrong
 from merchants.signing import RefreshToken
 from merchants.strict import KnownFieldsOnly
@@ -59,7 +59,7 @@ class TokenPairSerializer(serializers.Serializer[Any]):
 
 
 class Door(GenericAPIView[Any]):
-    """An address at which tokens are given out: open to all, and what it answers is kept by nobody."""
+    """An address at which tokens are given out, open to all."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -67,12 +67,6 @@ class Door(GenericAPIView[Any]):
     def get_authenticate_header(self, request: Request) -> str:
         """The `WWW-Authenticate` header of a 401 (RFC 6750)."""
         return 'Bearer realm="api"'
-
-    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """No cache may keep it (RFC 6749, section 5.1)."""
-        final: Response = super().finalize_response(request, response, *args, **kwargs)
-        final["Cache-Control"] = "no-store"
-        return final
 
     def read(self, request: Request) -> dict[str, Any]:
         """The body. Raises ValidationError."""
@@ -91,7 +85,7 @@ class TokenView(Door):
     @extend_schema(
         operation_id="token_create",
         request=TokenRequestSerializer,
-        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """Exchange a user name and password for an access token (5 minutes) and a refresh token (a day)."""
@@ -105,7 +99,7 @@ class TokenView(Door):
             who=who_calls(request, f"user:{user.get_username()}"),
             now=timezone.now(),
         )
-        lockout.forgive(request._request, user)  # noqa: SLF001  # its documented way
+        lockout.forgive(plain(request), user)
         return Response(pair)
 
 
@@ -117,7 +111,7 @@ class RefreshView(Door):
     @extend_schema(
         operation_id="token_refresh_create",
         request=RefreshTokenSerializer,
-        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415, 429)},
+        responses={(200, "application/json"): TokenPairSerializer, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """Exchange a refresh token for a new pair. It works once: if it comes again, the whole login ends."""
@@ -137,7 +131,7 @@ class LogoutView(Door):
     @extend_schema(
         operation_id="token_logout",
         request=RefreshTokenSerializer,
-        responses={204: None, **problems(400, 401, 413, 415, 429)},
+        responses={204: None, **problems(400, 401, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """End the login that a refresh token belongs to, with all its tokens, at once."""
@@ -155,9 +149,8 @@ def person_with(request: Request, *, username: str, password: str) -> User:
         AuthenticationFailed: nobody's.
         Throttled: there were too many wrong ones.
     """
-    plain = request._request  # noqa: SLF001  # its documented way; axes leaves its marks on it
-    user = authenticate(plain, username=username, password=password)
-    if lockout.is_locked_out(plain):
+    user = authenticate(plain(request), username=username, password=password)
+    if lockout.is_locked_out(plain(request)):
         raise Throttled(wait=lockout.seconds())
     if not isinstance(user, User):
         raise AuthenticationFailed(WRONG_PASSWORD)
@@ -177,9 +170,8 @@ def shows_second_factor(request: Request, user: User, otp: str | None) -> bool:
         raise OneTimePasswordNeeded
     if second_factor.verify(user=user, code=otp) is not None:
         return True
-    plain = request._request  # noqa: SLF001  # its documented way
-    lockout.count_failure(plain, user.get_username())
-    if lockout.is_locked_out(plain):
+    lockout.count_failure(plain(request), user.get_username())
+    if lockout.is_locked_out(plain(request)):
         raise Throttled(wait=lockout.seconds())
     raise OneTimePasswordWrong
 
@@ -199,5 +191,4 @@ def membership_of(user: User, slug: str | None) -> Membership:
 
 def who_calls(request: Request, actor: str) -> Who:
     """Who is at the door, for the record."""
-    plain = request._request  # noqa: SLF001  # its documented way
-    return Who(actor, AuditEntry.Via.API, client_address(plain), request.META.get("HTTP_X_REQUEST_ID", ""))
+    return audit.sender(request, actor, AuditEntry.Via.API)

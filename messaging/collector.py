@@ -5,7 +5,7 @@ emptied into the table all the time, in the relay process.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import structlog
@@ -16,6 +16,7 @@ from dramatiq import DecodeError, Message
 
 from messaging import dead_letters, topology
 from messaging.consumer import Consumer, Delivery
+from messaging.escapes import part_id
 from messaging.models import DeadLetter
 from messaging.payloads import payload_of
 
@@ -61,28 +62,54 @@ def was_ours(delivery: Delivery, queue: str, *, cause: str, detail: str, attempt
     message = decode(delivery.body)
     if message is None:
         return False
-    payload, now = payload_of(message), timezone.now()
     try:
-        dead_letters.record(
-            message_id=message.message_id,
-            queue=queue,
-            actor=message.actor_name,
-            payload=payload,
-            cause=cause,
-            detail=detail,
-            attempts=attempts,
-            subject=dead_letters.subject_of(message.actor_name, payload),
-            request_id=str(message.options.get("request_id", "")),
-            replay_of=message.options.get("replay_of"),
-            first_failed_at=now,
-            now=now,
-        )
+        for message_id, payload in letters_of(message):
+            keep_message(message, message_id, payload, queue=queue, cause=cause, detail=detail, attempts=attempts)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:  # noqa: BLE001  # too long, too deep, half a character: the relay would die of it
         log.warning("dead_message_cannot_be_stored", error=type(error).__name__)
         return False
     return True
+
+
+def letters_of(message: Message[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Message id and payload of each letter that a dead message becomes: one for each of its ids."""
+    payload = payload_of(message)
+    ids = payload.get("ids")
+    if not isinstance(ids, list) or len(ids) < 2:
+        yield message.message_id, payload
+        return
+    for id_ in ids:
+        yield part_id(message.message_id, id_), {**payload, "ids": [id_]}
+
+
+def keep_message(
+    message: Message[Any],
+    message_id: str,
+    payload: dict[str, Any],
+    *,
+    queue: str,
+    cause: str,
+    detail: str,
+    attempts: int,
+) -> None:
+    """Write a letter of a message to an actor."""
+    now = timezone.now()
+    dead_letters.record(
+        message_id=message_id,
+        queue=queue,
+        actor=message.actor_name,
+        payload=payload,
+        cause=cause,
+        detail=detail,
+        attempts=attempts,
+        subject=dead_letters.subject_of(message.actor_name, payload),
+        request_id=str(message.options.get("request_id", "")),
+        replay_of=message.options.get("replay_of"),
+        first_failed_at=now,
+        now=now,
+    )
 
 
 def keep(delivery: Delivery, queue: str, *, cause: str, detail: str, attempts: int) -> None:

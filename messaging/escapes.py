@@ -7,8 +7,10 @@ outbox cannot be written, the message is failed first, which sends it to its dea
 
 import time
 import traceback
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import dramatiq
 import structlog
@@ -28,6 +30,44 @@ LONGEST_DELAY: Final = timedelta(minutes=5)
 #: Waits (s) for a database that is away, ten minutes in all: far below the 30 minutes after which RabbitMQ closes
 #: the channel of a consumer that does not acknowledge.
 OUTAGE_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, *[10.0] * 60)
+
+
+Id = TypeVar("Id", str, int)
+
+
+class Escaped(Exception):
+    """Some ids of a message failed unexpectedly; all others of it are done with.
+
+    `failures`: the id, as text -> what was raised for it.
+    """
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        super().__init__(", ".join(failures))
+        self.failures = failures
+
+
+def each(ids: Iterable[Id], operation: Callable[[Id], None]) -> None:
+    """Do it for all. One that fails unexpectedly does not hold up the others.
+
+    Raises:
+        Escaped: once all had their turn.
+    """
+    failures: dict[str, BaseException] = {}
+    for id_ in ids:
+        try:
+            operation(id_)
+        except Exception as failure:  # noqa: BLE001  # raised below
+            failures[str(id_)] = failure
+    if failures:
+        raise Escaped(failures) from next(iter(failures.values()))
+
+
+class Part(NamedTuple):
+    """What failed of a message, why, and the message id of its dead letter, should it become one."""
+
+    payload: dict[str, Any]
+    failure: BaseException
+    message_id: str
 
 
 class Escapes(Middleware):
@@ -74,36 +114,66 @@ def store_escape(message: MessageProxy, exception: BaseException) -> None:
 
 @transaction.atomic(durable=True)
 def handle_escape(message: MessageProxy, exception: BaseException, *, now: datetime) -> None:
-    """Stage the message again, or bury it when it has escaped too often."""
+    """Stage what failed again, or bury it when it has escaped too often."""
     escapes = int(message.options.get("escapes", 0)) + 1
-    first_failed_at = datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat()))
-    request_id = message.options.get("request_id", "")
+    for part in parts_of(message, exception):
+        if escapes < LIMIT and not is_thrown(message.actor_name, part.failure):
+            stage_again(message, part, escapes=escapes, now=now)
+        else:
+            bury(message, part, escapes=escapes, now=now)
+
+
+def parts_of(message: MessageProxy, exception: BaseException) -> list[Part]:
+    """What failed of a message, id by id: what fails for one must not come again, or die, with others."""
     payload = payload_of(message)
-    if escapes < LIMIT and not is_thrown(message.actor_name, exception):
-        handed_on = {name: message.options[name] for name in ("replay_of",) if name in message.options}
-        OutboxMessage.objects.create(
-            queue=message.queue_name,
-            actor=message.actor_name,
-            payload=payload,
-            waits=outbox.may_wait(message.queue_name),
-            request_id=request_id,
-            options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at.isoformat()},
-            available_at=now + delay_after(escapes),
-        )
-        log.warning("message_escaped", escapes=escapes, error=type(exception).__name__)
-        return
-    dead_letters.record(
-        message_id=message.message_id,
+    ids = payload.get("ids")
+    if not isinstance(ids, list) or len(ids) < 2:
+        failure = next(iter(exception.failures.values())) if isinstance(exception, Escaped) else exception
+        return [Part(payload, failure, message.message_id)]
+    failures = exception.failures if isinstance(exception, Escaped) else {str(id_): exception for id_ in ids}
+    failed = [
+        Part({**payload, "ids": [id_]}, failures[str(id_)], part_id(message.message_id, id_))
+        for id_ in ids
+        if str(id_) in failures
+    ]
+    return failed or [Part(payload, exception, message.message_id)]  # it calls them otherwise: nothing may get lost
+
+
+def part_id(message_id: str, id_: object) -> str:
+    """The message id of a part that has died: the same each time, so that it is told once."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id} {id_}"))
+
+
+def stage_again(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> None:
+    """Back into the outbox, to come again later."""
+    handed_on = {name: message.options[name] for name in ("replay_of",) if name in message.options}
+    first_failed_at = message.options.get("first_failed_at", now.isoformat())
+    OutboxMessage.objects.create(
         queue=message.queue_name,
         actor=message.actor_name,
-        payload=payload,
-        cause=type(exception).__name__,
-        detail=dead_letters.without_row(str(exception)),
-        traceback="".join(traceback.format_tb(exception.__traceback__))[-10_000:],
+        payload=part.payload,
+        waits=outbox.may_wait(message.queue_name),
+        request_id=message.options.get("request_id", ""),
+        options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at},
+        available_at=now + delay_after(escapes),
+    )
+    log.warning("message_escaped", escapes=escapes, error=type(part.failure).__name__)
+
+
+def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> None:
+    """Write the dead letter."""
+    dead_letters.record(
+        message_id=part.message_id,
+        queue=message.queue_name,
+        actor=message.actor_name,
+        payload=part.payload,
+        cause=type(part.failure).__name__,
+        detail=dead_letters.without_row(str(part.failure)),
+        traceback="".join(traceback.format_tb(part.failure.__traceback__))[-10_000:],
         attempts=escapes,
-        subject=dead_letters.subject_of(message.actor_name, payload),
-        first_failed_at=first_failed_at,
-        request_id=request_id,
+        subject=dead_letters.subject_of(message.actor_name, part.payload),
+        first_failed_at=datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat())),
+        request_id=message.options.get("request_id", ""),
         replay_of=message.options.get("replay_of"),
         now=now,
     )

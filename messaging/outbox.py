@@ -4,16 +4,32 @@ Either both are committed or neither: no message without its cause, no cause wit
 The relay publishes it from there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 
+from messaging import records
 from messaging.models import OutboxMessage
 
+#: A message that says nothing; all of them have the same columns.
+NOTHING: Final[Mapping[str, Any]] = {
+    "exchange": "",
+    "queue": "",
+    "actor": "",
+    "payload": {},
+    "body": None,
+    "subscriber": "",
+    "waits": False,
+    "request_id": "",
+    "options": {},
+    "returns": 0,
+}
 #: How long the messages for a room are kept that takes no events any more: a release that is rolled back may bring
 #: the room back within that time.
 LEFTOVERS_KEPT_FOR: Final = timedelta(days=30)
@@ -41,104 +57,76 @@ def stage_many(
 ) -> None:
     """Stage several messages (payload, request id) of one topic in one statement."""
     assert transaction.get_connection().in_atomic_block, "stage() belongs into the transaction of its cause"
-    queue, actor = settings.MESSAGE_ROUTES[topic]
     when = {} if available_at is None else {"available_at": available_at}
-    OutboxMessage.objects.bulk_create(
-        OutboxMessage(
-            queue=queue, actor=actor, payload=dict(payload), waits=may_wait(queue), request_id=request_id, **when
-        )
-        for payload, request_id in messages
-    )
+    rows = [row(**to_actor(topic, payload), request_id=request_id, **when) for payload, request_id in messages]
+    records.insert(OutboxMessage, rows)
 
 
-def announce(kind: str, body: bytes, *, event_id: UUID, content_type: str, request_id: str = "") -> None:
-    """Stage one event, in the transaction of its change: for the topic exchange, where `kind` is its routing key, and
-    for each room of ours that subscribes to events.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """One event for whoever listens; on the topic exchange `kind` is its routing key."""
+
+    kind: str
+    event_id: UUID
+    body: bytes
+    content_type: str
+    request_id: str = ""
+
+
+def announce(announcements: Sequence[Announcement]) -> None:
+    """Stage events, in the transaction of their changes and in one statement: each for the topic exchange, and for
+    each room of ours that subscribes to events.
     """
     assert transaction.get_connection().in_atomic_block, "announce() belongs into the transaction of its cause"
-    announcement = OutboxMessage(
-        message_id=event_id,
+    records.insert(OutboxMessage, [row for announcement in announcements for row in rows_of(announcement)])
+
+
+def rows_of(announcement: Announcement) -> Iterator[dict[str, Any]]:
+    """Where an event goes: to the exchange, and to each room that subscribes. For a room it is a message to an actor
+    as well, for when the room cannot take it.
+    """
+    yield row(
+        message_id=announcement.event_id,
         exchange=settings.EVENTS_EXCHANGE,
-        queue=kind,
-        body=body,
-        request_id=request_id,
-        options={"content_type": content_type},
+        queue=announcement.kind,
+        body=announcement.body,
+        request_id=announcement.request_id,
+        options={"content_type": announcement.content_type},
     )
-    OutboxMessage.objects.bulk_create([announcement, *for_subscribers(event_id, request_id)])
+    for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
+        message = to_actor(topic, {"ids": [str(announcement.event_id)]})
+        yield row(**message, subscriber=subscriber, request_id=announcement.request_id)
 
 
-#: Part of a larger statement: stages messages together with their causes. Its parameter `messages` is the JSON of rows
-#: that `announced` and `due` have made, each with what it is `about`; only those are staged that `begun` has the id of.
-STAGED: Final = """
+def to_actor(topic: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a row a message to the actor of a topic."""
+    queue, actor = settings.MESSAGE_ROUTES[topic]
+    return {"queue": queue, "actor": actor, "payload": dict(payload), "waits": may_wait(queue)}
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """A row of the outbox with its own id, and with nothing where nothing is said."""
+    return {"message_id": uuid.uuid4(), **NOTHING, **values}
+
+
+#: Part of a larger statement: stages messages together with their causes. Its parameter `messages` are rows, each with
+#: what it is `about`; only those are staged that `begun` has the id of.
+STAGED: Final = f"""
     staged AS (
-        INSERT INTO messaging_outboxmessage
-            (message_id, exchange, queue, actor, payload, body, subscriber, waits, request_id, options, returns)
-        SELECT
-            message.message_id, message.exchange, message.queue, message.actor, message.payload,
-            convert_to(message.body, 'UTF8'), message.subscriber, message.waits, message.request_id, message.options, 0
-        FROM json_to_recordset(%(messages)s) AS message (
-            about uuid, message_id uuid, exchange text, queue text, actor text, payload jsonb,
-            body text, subscriber text, waits boolean, request_id text, options jsonb
+        INSERT INTO messaging_outboxmessage (message_id, {", ".join(NOTHING)})
+        SELECT message.message_id, message.{", message.".join(NOTHING)}
+        FROM json_to_recordset(%(messages)s::json) AS message (
+            about uuid, message_id uuid, exchange text, queue text, actor text, payload jsonb, body bytea,
+            subscriber text, waits boolean, request_id text, options jsonb, returns int
         )
         JOIN begun ON begun.id = message.about
     )
-"""
-
-
-def row(about: UUID, *, queue: str, request_id: str, **columns: Any) -> dict[str, Any]:
-    """A message for `STAGED`."""
-    empty: dict[str, Any] = {
-        "exchange": "",
-        "actor": "",
-        "payload": {},
-        "body": None,
-        "subscriber": "",
-        "waits": False,
-        "options": {},
-    }
-    return {**empty, "about": about, "message_id": uuid4(), "queue": queue, "request_id": request_id, **columns}
-
-
-def due(topic: str, payload: Mapping[str, Any], *, about: UUID, request_id: str) -> dict[str, Any]:
-    """As `stage`, for `STAGED`."""
-    queue, actor = settings.MESSAGE_ROUTES[topic]
-    return row(about, queue=queue, actor=actor, payload=payload, waits=may_wait(queue), request_id=request_id)
-
-
-def announced(
-    kind: str, body: bytes, *, event_id: UUID, content_type: str, about: UUID, request_id: str
-) -> Iterator[dict[str, Any]]:
-    """As `announce`, for `STAGED`."""
-    yield row(
-        about,
-        message_id=event_id,
-        exchange=settings.EVENTS_EXCHANGE,
-        queue=kind,
-        body=body.decode(),
-        request_id=request_id,
-        options={"content_type": content_type},
-    )
-    for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
-        yield {**due(topic, {"ids": [str(event_id)]}, about=about, request_id=request_id), "subscriber": subscriber}
+"""  # noqa: S608  # our own columns  # nosec B608
 
 
 def may_wait(queue: str) -> bool:
     """Whether messages to a queue may wait, so that its trouble holds up nobody else."""
     return queue in settings.PATIENT_QUEUES
-
-
-def for_subscribers(event_id: UUID, request_id: str) -> Iterator[OutboxMessage]:
-    """A row for each room that subscribes; it is a message to an actor as well, for when the room cannot take it."""
-    for subscriber, (topic, _) in settings.EVENT_SUBSCRIBERS.items():
-        queue, actor = settings.MESSAGE_ROUTES[topic]
-        yield OutboxMessage(
-            subscriber=subscriber,
-            queue=queue,
-            actor=actor,
-            payload={"ids": [str(event_id)]},
-            waits=may_wait(queue),
-            request_id=request_id,
-        )
 
 
 def prune(*, before: datetime, batch: int) -> int:

@@ -6,12 +6,15 @@ deadline. A crash in between publishes again, which the actors bear.
 """
 
 import time
+import uuid
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Event
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
+from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -31,6 +34,9 @@ log = structlog.get_logger(__name__)
 MOST_RETURNS: Final = 32_767
 #: Rows per transaction. More gain nothing in throughput and hold the locks longer.
 BATCH: Final = 500
+#: Ids in one message at most: what one worker thread claims, charges and settles together. More gain little, and its
+#: leases run while the last of them are sent.
+LONGEST_LIST: Final = 64
 #: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
 POLL_INTERVAL: Final = 0.02
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
@@ -120,17 +126,58 @@ def run_once(publisher: Publisher, *, batch: int = BATCH, which: Q = EVERYTHING)
     """Publish one batch of due messages and delete what was confirmed; returns how many rows were taken."""
     rows = list(
         OutboxMessage.objects.filter(which, available_at__lte=Now())
+        .defer("subscriber", "available_at", "created_at")
         .order_by("available_at", "id")
         .select_for_update(skip_locked=True)[:batch]
     )
     if not rows:
         return 0
-    published = publisher.publish([to_envelope(row) for row in rows])
+    parcels = [Parcel(to_envelope(alike), alike) for alike in joined(rows)]
+    published = publisher.publish([parcel.envelope for parcel in parcels])
     failpoint("relay.announced" if rows[0].exchange else "relay.published")
-    confirmed = [row.id for row in rows if str(row.message_id) in published.confirmed]
-    OutboxMessage.objects.filter(id__in=confirmed).delete()
-    put_back([row for row in rows if str(row.message_id) in published.refused])
+    confirmed = [row.id for row in contents(parcels, published.confirmed)]
+    delete(confirmed)
+    put_back(contents(parcels, published.refused))
     return len(rows)
+
+
+def delete(ids: list[int]) -> None:
+    """The rows are done with. One parameter for all: as many as there are rows would take longer than the deletion."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM messaging_outboxmessage WHERE id = ANY(%s)", [ids])
+
+
+class Parcel(NamedTuple):
+    """A message as it travels, and the rows it is made of."""
+
+    envelope: Envelope
+    rows: list[OutboxMessage]
+
+
+def contents(parcels: Iterable[Parcel], message_ids: Container[str]) -> list[OutboxMessage]:
+    """The rows of those messages."""
+    return [row for parcel in parcels if parcel.envelope.message_id in message_ids for row in parcel.rows]
+
+
+def joined(rows: Iterable[OutboxMessage]) -> list[list[OutboxMessage]]:
+    """Which rows travel together. What has a story of its own, such as an escape, travels alone."""
+    lists: list[list[OutboxMessage]] = []
+    open_lists: dict[tuple[str, str], list[OutboxMessage]] = {}
+    for row in rows:
+        if row.actor not in settings.LIST_ACTORS or row.options or list(row.payload) != ["ids"]:
+            lists.append([row])
+            continue
+        known = open_lists.get((row.queue, row.actor))
+        if known is None or len(ids_of([*known, row])) > LONGEST_LIST:
+            known = open_lists[row.queue, row.actor] = []
+            lists.append(known)
+        known.append(row)
+    return lists
+
+
+def ids_of(rows: Iterable[OutboxMessage]) -> list[Any]:
+    """What the rows are about."""
+    return [id_ for row in rows for id_ in row.payload["ids"]]
 
 
 def put_back(refused: list[OutboxMessage]) -> None:
@@ -141,8 +188,9 @@ def put_back(refused: list[OutboxMessage]) -> None:
     OutboxMessage.objects.bulk_update(refused, ["available_at", "returns"])
 
 
-def to_envelope(row: OutboxMessage) -> Envelope:
-    """An outbox row as it travels."""
+def to_envelope(rows: Sequence[OutboxMessage]) -> Envelope:
+    """Outbox rows as they travel: one, or several for one actor."""
+    row = rows[0]
     if not row.actor:
         headers = {name: value for name, value in row.options.items() if name != "content_type"}
         return Envelope(
@@ -153,19 +201,30 @@ def to_envelope(row: OutboxMessage) -> Envelope:
             content_type=row.options.get("content_type", "application/json"),
             headers={"request_id": row.request_id, **headers},
         )
-    body = to_message(row).encode()
-    return Envelope(message_id=str(row.message_id), routing_key=row.queue, body=body, waits=row.waits)
+    message = to_message(rows)
+    return Envelope(
+        message_id=message.message_id,
+        routing_key=row.queue,
+        body=message.encode(),
+        waits=all(row.waits for row in rows),
+    )
 
 
-def to_message(row: OutboxMessage) -> Message[Any]:
-    """The Dramatiq message of an outbox row."""
-    args, kwargs = arguments_of(row.payload)
+def to_message(rows: Sequence[OutboxMessage]) -> Message[Any]:
+    """The Dramatiq message of outbox rows."""
+    row = rows[0]
+    payload, message_id, request_id = row.payload, row.message_id, row.request_id
+    if len(rows) > 1:
+        # Another id each time: the next time it goes out, it may have others in it.
+        payload, message_id = {"ids": ids_of(rows)}, uuid.uuid4()
+        request_id = request_id if all(other.request_id == request_id for other in rows) else ""
+    args, kwargs = arguments_of(payload)
     return Message(
         queue_name=row.queue,
         actor_name=row.actor,
         args=args,
         kwargs=kwargs,
-        options={**row.options, "request_id": row.request_id},
-        message_id=str(row.message_id),
+        options={**row.options, "request_id": request_id},
+        message_id=str(message_id),
         message_timestamp=int(time.time() * 1000),
     )

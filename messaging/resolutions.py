@@ -40,13 +40,12 @@ def decide(
     by: str,
     rate: int | None = None,
     request_id: str = "",
-    in_background: bool = True,
 ) -> Resolution:
     """Decide on the selected letters, and take them in hand. `rate`: letters per second at most.
 
-    What another running resolution has in hand is left to it. A worker does the rest, or with `in_background`
-    unset whoever calls `work_off`; should that one die, a worker takes over. In the caller's transaction, which
-    should be short: other decisions wait for its end.
+    What another running resolution has in hand is left to it. The rest is `work_off`, which the caller begins after
+    the commit; should nobody do so, a worker takes it up. In the caller's transaction, which should be short: other
+    decisions wait for its end.
     """
     take_turns()
     resolution = Resolution.objects.create(
@@ -61,8 +60,6 @@ def decide(
     chosen = DeadLetter.objects.filter(pk__in=selection.free().values("pk"), state=DeadLetter.State.OPEN)
     resolution.total = chosen.update(resolution=resolution)
     resolution.save(update_fields=["total"])
-    if in_background:
-        outbox.stage("resolution.due", {"ids": [resolution.pk]}, request_id=request_id)
     log.info("dead_letters_resolved", resolution=resolution.pk, action=action, by=by, total=resolution.total)
     return resolution
 
@@ -75,10 +72,6 @@ def take_turns() -> None:
     assert connection.in_atomic_block, "a decision and its letters are one commit"
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [DECIDING])
-
-
-#: `decide`, in a transaction of its own.
-resolve = transaction.atomic(durable=True)(decide)
 
 
 @transaction.atomic(durable=True)

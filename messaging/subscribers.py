@@ -71,10 +71,10 @@ def run_once(subscriber: str, *, batch: int = BATCH) -> int:
     if not rows:
         return 0
     take: Take = import_string(settings.EVENT_SUBSCRIBERS[subscriber][1])
-    taken = hand_over(rows, take)
+    taken = {row.id for row in hand_over(rows, take)}
     failpoint("subscribers.taken")
-    OutboxMessage.objects.filter(id__in=[row.id for row in rows if row in taken]).delete()
-    pass_on([row for row in rows if row not in taken])
+    OutboxMessage.objects.filter(id__in=taken).delete()
+    pass_on([row for row in rows if row.id not in taken])
     return len(rows)
 
 

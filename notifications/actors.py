@@ -5,9 +5,9 @@ from uuid import UUID
 import dramatiq
 from django.db import transaction
 
+from messaging.escapes import each
 from notifications import attempts, fan_out, messages
 from notifications.webhooks.dispatch import Drain, shared_dispatch
-from payments.actors import each
 
 # Where there are actors, there are calls to end.
 dramatiq.get_broker().add_middleware(Drain())

@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from merchants import buckets, limits
 from merchants.buckets import Ticket
 from merchants.models import Scope
+from merchants.plain_request import plain
 from merchants.principal import Principal, caller_of
 from merchants.strict import KnownFieldsOnly
-from merchants.throttling import plain
 from payments.errors import TooManyPayments
 from payments.idempotency import Answer, choose_key
 from payments.operations import Outcome, Wish, accept_payments, attempt

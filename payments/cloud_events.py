@@ -4,10 +4,14 @@
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
-import json
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
-from payments.models import Payment, PaymentEvent
+import orjson
+
+from payments.events import EventType
+from payments.models import Payment
 from payments.reads import PaymentView, timestamp
 
 #: CloudEvents' structured mode: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
@@ -37,24 +41,24 @@ SHARED: Final = (
 )
 
 
-def encode(event: PaymentEvent, payment: Payment, view: PaymentView) -> bytes:
-    """The document of an event, in bytes; `view` is the payment as it was right after."""
+def encode(payment: Payment, view: PaymentView, *, event_id: UUID, event_type: EventType, at: datetime) -> bytes:
+    """The document of an event, in bytes; the payment, and its `view`, are as they were right after."""
     document = {
         "specversion": "1.0",
-        "id": str(event.pk),
+        "id": str(event_id),
         "source": SOURCE,
-        "type": event.type,
+        "type": event_type,
         "subject": str(payment.pk),
-        "time": timestamp(event.created_at),
+        "time": timestamp(at),
         "datacontenttype": "application/json",
         "dataschema": DATA_SCHEMA,
         "merchant": payment.merchant.slug,
-        "mode": event.mode,
+        "mode": payment.mode,
         # An integer per payment; CloudEvents' extension `sequence` is a string that orders a whole source.
-        "version": event.version,
-        "data": data_of(view, version=event.version),
+        "version": payment.version,
+        "data": data_of(view, version=payment.version),
     }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(document)
 
 
 def data_of(view: PaymentView, *, version: int) -> dict[str, Any]:

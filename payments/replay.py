@@ -84,7 +84,7 @@ def judge(payment: Payment) -> Judgement:
         return judgement
     if payment.paid:  # type: ignore[attr-defined]  # annotated
         return Judgement(Verdict.SETTLED, PAID_OTHERWISE)
-    if payment.taken:  # type: ignore[attr-defined]
+    if payment.taken:  # type: ignore[attr-defined]  # annotated
         return replace(judgement, verdict=Verdict.BLOCKED, note=UNDER_WAY)
     return judgement
 

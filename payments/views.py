@@ -14,8 +14,8 @@ from rest_framework.response import Response
 
 from merchants import buckets, limits
 from merchants.models import Scope
+from merchants.plain_request import plain
 from merchants.principal import caller_of
-from merchants.throttling import plain
 from payments.errors import TooManyPayments
 from payments.filters import PaymentFilter
 from payments.idempotency import Answer, choose_key

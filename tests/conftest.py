@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from django.utils import timezone
 
 from merchants import api_keys
@@ -20,7 +20,9 @@ from payments.operations import PaymentRequest, accept_payment
 from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
+from tests import tidying
 from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
+from tests.hosts import VirtualHost, hosts_of, node_in, running
 from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
@@ -36,12 +38,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(map(item.path.is_relative_to, LONG)))
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: object) -> None:  # pytest-django's, and more
+    """The database of the tests, of which it is remembered how it was."""
+    with django_db_blocker.unblock():
+        tidying.remember()
+    TransactionTestCase._fixture_teardown = tidying.tidy_up
+
+
 @pytest.fixture(autouse=True)
 def nothing_counted() -> None:
     """What the process itself remembers of limits; what the tables do goes with each test."""
     redis_fuse.reset()
     local_buckets.clear()
     blocks_in_force.forget()
+
+
+@pytest.fixture(scope="session")
+def virtual_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[VirtualHost]]:
+    """Virtual hosts of one node, for all tests of this process that leave RabbitMQ itself alone."""
+    folder = tmp_path_factory.mktemp("node")
+    with running(node_in(folder, folder / "logs")) as node:
+        yield hosts_of(node)
 
 
 @pytest.fixture

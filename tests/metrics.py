@@ -43,7 +43,7 @@ def pay(
         revive_at=at + timedelta(minutes=1),
     )
     payment.save(force_insert=True)
-    transitions.write_event(payment, EventType.CREATED)
+    transitions.write_events([payment], EventType.CREATED)
     return payment
 
 

@@ -1,6 +1,7 @@
 """The whole system as processes that a test may start, kill and look into; with the sandbox as the witness."""
 
 import base64
+import functools
 import hashlib
 import os
 import secrets
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -24,9 +26,9 @@ from psycopg.rows import dict_row
 
 from deploy.local.machine import free_port
 from deploy.local.postgres import Postgres
-from deploy.local.rabbitmq import RabbitMQ, find_server
 from deploy.local.supervisor import Process
 from tests.canaries import leaks_in
+from tests.hosts import VirtualHost, node_in
 
 ROOT = Path(__file__).resolve().parents[1]
 FINAL = {"succeeded", "failed", "canceled"}
@@ -44,11 +46,53 @@ def eventually(condition: Callable[[], Any], *, within: float, what: str | Calla
         pause.wait(0.05)
 
 
+def migrated(connection: psycopg.Connection, server_url: str) -> str:
+    """A database with all migrations and nothing else, for the whole run: each test's is a copy of it."""
+    digest = hashlib.sha256()
+    for file in sorted(ROOT.glob("*/migrations/*.py")):
+        digest.update(file.read_bytes())
+    name = f"migrated_{digest.hexdigest()[:16]}"
+    connection.execute("SELECT pg_advisory_lock(20261121)")  # of two workers of the tests, one makes it
+    try:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
+            connection.execute(f'CREATE DATABASE "{name}_draft"')
+            url = f"{server_url.rpartition('/')[0]}/{name}_draft"
+            env = {**os.environ, "ENVIRONMENT": "development", "DATABASE_URL": url}
+            manage = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
+            subprocess.run(manage, env=env, check=True, capture_output=True)
+            connection.execute(f'ALTER DATABASE "{name}_draft" RENAME TO "{name}"')
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(20261121)")
+    return name
+
+
+@functools.cache
+def migrated_cluster() -> tempfile.TemporaryDirectory[str]:
+    """The folder of a PostgreSQL with such a database, stopped: systems with one of their own begin with a copy."""
+    kept = tempfile.TemporaryDirectory(prefix="payments-cluster-", ignore_cleanup_errors=True)
+    postgres = Postgres(Path(kept.name) / "postgres", Path(kept.name) / "logs", durable=False)
+    process = postgres.process()
+    process.start()
+    try:
+        process.await_ready(postgres.is_ready)
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            migrated(connection, postgres.url)
+    finally:
+        process.stop()
+    return kept
+
+
+def copy_cluster(folder: Path) -> None:
+    """Make a PostgreSQL of one's own."""
+    subprocess.run(["cp", "-a", f"{migrated_cluster().name}/postgres", str(folder)], check=True)
+
+
 @dataclass
 class System:
     """Our processes over a fresh database and a RabbitMQ node of their own. Times are short (s).
 
-    `own_postgres`: with a PostgreSQL of its own, which a test may kill as well.
+    `own_postgres`: with a PostgreSQL of its own, which a test may kill as well. `host`: a virtual host of a node that
+    others use, too, for tests that leave RabbitMQ alone.
     """
 
     folder: Path
@@ -56,6 +100,7 @@ class System:
     lease: float = 3.0
     revive_after: float = 2.0
     own_postgres: bool = False
+    host: VirtualHost | None = None
     processes: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +109,7 @@ class System:
         self.database = f"system_{uuid.uuid4().hex}"
         self.postgres = Postgres(self.folder / "postgres", self.logs)
         if self.own_postgres:
+            copy_cluster(self.postgres.folder)
             self.processes["postgres"] = self.postgres.process()
         self.server_url = self.postgres.url if self.own_postgres else os.environ["DATABASE_URL"]
         self.database_url = f"{self.server_url.rpartition('/')[0]}/{self.database}"
@@ -71,9 +117,7 @@ class System:
         self.url = f"http://127.0.0.1:{self.web_port}"
         self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
         self.webhook_secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-        found = find_server()
-        assert found, "these tests need a rabbitmq-server on the machine"
-        self.rabbitmq = RabbitMQ(self.folder / "rabbitmq", self.logs, found)
+        self.rabbitmq = self.host or node_in(self.folder, self.logs)
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
         self.http = httpx2.Client(timeout=30, trust_env=False, limits=limits)
         self.env = {
@@ -110,36 +154,20 @@ class System:
 
     def set_up(self) -> None:
         """Database, broker, sandbox and web; relay and worker are the test's to start."""
-        self.start_rabbitmq(wait=False)
+        if self.host is None:
+            self.start_rabbitmq(wait=False)
         if self.own_postgres:
             self.start_postgres()
         with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
-            template = "template1" if self.own_postgres else self.migrated(connection)
+            template = migrated(connection, self.server_url)
             connection.execute(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
         manage = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--without-payments"]
         subprocess.run(manage, env={**os.environ, **self.env}, check=True, capture_output=True)
         self.start("sandbox")
         self.start("web")
         eventually(lambda: self.status("/readyz") == 200, within=30, what="the web process is ready")
-        self.await_rabbitmq()
-
-    def migrated(self, connection: psycopg.Connection) -> str:
-        """A database with all migrations and nothing else, for the whole run: each test's is a copy of it."""
-        digest = hashlib.sha256()
-        for file in sorted(ROOT.glob("*/migrations/*.py")):
-            digest.update(file.read_bytes())
-        name = f"migrated_{digest.hexdigest()[:16]}"
-        connection.execute("SELECT pg_advisory_lock(20261121)")  # of two workers of the tests, one makes it
-        try:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).rowcount:
-                connection.execute(f'CREATE DATABASE "{name}_draft"')
-                env = {**os.environ, **self.env, "DATABASE_URL": f"{self.server_url.rpartition('/')[0]}/{name}_draft"}
-                manage = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
-                subprocess.run(manage, env=env, check=True, capture_output=True)
-                connection.execute(f'ALTER DATABASE "{name}_draft" RENAME TO "{name}"')
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(20261121)")
-        return name
+        if self.host is None:
+            self.await_rabbitmq()
 
     def tear_down(self) -> None:
         self.http.close()

@@ -1,7 +1,8 @@
 """`make run`: the whole system on this machine, under one supervisor, until Ctrl-C or SIGTERM.
 
 Environment: `PORT` (8000) of the console and API, `DATA_DIR` (.data), `DATABASE_URL` and `RABBITMQ_URL` for
-servers of your own; `RABBITMQ_URL=none` asks for the in-process broker.
+servers of your own; `RABBITMQ_URL=none` asks for the in-process broker; `DEMO_PAYMENTS` (3000) of the past that a new
+database gets.
 """
 
 import os
@@ -99,20 +100,11 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
     sandbox += ["--webhooks", f"{info['url']}/api/v1/gateways/sandbox/webhooks"]
     supervisor.start(Process("sandbox", sandbox, logs, env={"SANDBOX_WEBHOOK_SECRET": secrets.webhook_secret}))
     prepare(env)
-    web = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "--config",
-        str(ROOT / "deploy/gunicorn.conf.py"),
-        "--bind",
-        f"127.0.0.1:{port}",
-    ]
     metrics = data / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)  # counters begin at zero with their processes
     metrics.mkdir()
     web_env = {**env, "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
-    web_process = supervisor.start(Process("web", [*web, "config.wsgi"], logs, env=web_env))
+    web_process = supervisor.start(Process("web", web_command(port), logs, env=web_env))
     servers.await_rabbitmq()
     manage = [sys.executable, str(ROOT / "manage.py")]
     relay = supervisor.start(Process("relay", [*manage, "relay"], logs, env=env))
@@ -128,6 +120,12 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
         time.sleep(0.2)
         if supervisor.restart_dead():
             publish(supervisor, info, data)
+
+
+def web_command(port: int) -> list[str]:
+    """How the web process is started, here and where it is measured."""
+    config = str(ROOT / "deploy/gunicorn.conf.py")
+    return [sys.executable, "-m", "gunicorn", "--config", config, "--bind", f"127.0.0.1:{port}", "config.wsgi"]
 
 
 def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers, data: Path) -> dict[str, str]:
@@ -159,7 +157,8 @@ def cron_environment(env: dict[str, str]) -> dict[str, str]:
 
 def prepare(env: dict[str, str]) -> None:
     """Bring the database up to date and see to it that the demo merchant is there."""
-    argv = [sys.executable, str(ROOT / "manage.py"), "seed_demo", "--payments", "3000"]
+    argv = [sys.executable, str(ROOT / "manage.py"), "seed_demo"]
+    argv += ["--payments", os.environ.get("DEMO_PAYMENTS") or "3000"]
     done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotStart(f"The database cannot be prepared:\n{done.stdout}{done.stderr}")

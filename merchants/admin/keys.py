@@ -43,19 +43,13 @@ class ApiKeyForm(forms.Form):
     )
     expires_at = forms.DateTimeField(
         required=False,
+        validators=[api_keys.validate_expiry],
         label="Expires (UTC)",
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
         help_text="From when on it is refused; empty: never.",
         error_messages={"invalid": "Write it as 2026-01-31T14:00."},
     )
     reason = ReasonField()
-
-    def clean_expires_at(self) -> Any:
-        """Only the future."""
-        value = self.cleaned_data["expires_at"]
-        if value is not None and value <= timezone.now():
-            raise forms.ValidationError("This is in the past: a key expires in the future, or never.")
-        return value
 
 
 @admin.register(ApiKey)

@@ -156,9 +156,7 @@ def show_secret(
     request: HttpRequest, endpoint: WebhookEndpoint, model_admin: Any, *, secret: str, title: str
 ) -> HttpResponse:
     """The only page that ever has it: the answer to the POST itself, which nobody may keep."""
-    response = show(request, model_admin, "secret.html", {"title": title, "endpoint": endpoint, "secret": secret})
-    response["Cache-Control"] = "no-store"
-    return response
+    return show(request, model_admin, "secret.html", {"title": title, "endpoint": endpoint, "secret": secret})
 
 
 def show(request: HttpRequest, model_admin: Any, template: str, context: dict[str, Any]) -> HttpResponse:

@@ -93,7 +93,7 @@ class NotAuthentic(Exception):
 
 
 class Gateway(Protocol):
-    """One gateway account.
+    """One gateway account. Its calls run on an event loop, very many at a time: nothing in them may block.
 
     `key_window`: how long after a key's first use the gateway still recognises it. Past it a charge is
     never sent again.
@@ -103,10 +103,10 @@ class Gateway(Protocol):
     key_window: timedelta
     grace_period: timedelta
 
-    def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
+    async def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
         """Charge once per key, within `deadline` seconds in all."""
 
-    def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
+    async def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
         """What became of the charge under this key, within `deadline` seconds in all."""
 
     def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:

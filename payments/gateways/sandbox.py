@@ -45,10 +45,10 @@ class SandboxGateway:
     webhook_secrets: Sequence[str] = field(default=(), repr=False)
     grace_period: timedelta = timedelta(seconds=1)
 
-    def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
+    async def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
         """POST /v1/charges."""
         try:
-            answer = shared_transport().send(
+            answer = await shared_transport().send(
                 "POST",
                 f"{self.url}/v1/charges",
                 deadline=deadline,
@@ -68,10 +68,10 @@ class SandboxGateway:
             return OutcomeUnknown(detail=str(error))
         return read_answer(answer, request)
 
-    def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
+    async def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
         """GET /v1/charges?idempotency_key=."""
         try:
-            answer = shared_transport().send(
+            answer = await shared_transport().send(
                 "GET",
                 f"{self.url}/v1/charges",
                 deadline=deadline,

@@ -1,12 +1,10 @@
 """HTTP for gateway adapters, with a *total* deadline and an exact answer to "can it have arrived?".
 
 A read timeout bounds the wait for the next byte, so a server that drips one byte a second holds a caller
-for ever. Here calls run on an event loop in a thread of its own, where one timer bounds everything from
-name resolution to the last byte.
+for ever. Here one timer bounds everything from name resolution to the last byte.
 """
 
 import asyncio
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,8 +16,10 @@ import httpx2
 MAX_ANSWER_BYTES: Final = 256 * 1024
 #: Seconds to reach the gateway. Running out of it proves that nothing was sent.
 CONNECT_TIMEOUT: Final = 5.0
-#: Connections kept per process; above the number of threads, so that no call waits for one.
-MAX_CONNECTIONS: Final = 200
+#: Connections per process, and how many of them are kept: above all calls that threads of a worker can have under
+#: way, each with a list of payments, so that no call spends its deadline waiting for a connection.
+MAX_CONNECTIONS: Final = 10_000
+MAX_IDLE_CONNECTIONS: Final = 100
 
 
 class NotSent(Exception):
@@ -40,20 +40,18 @@ class Answer:
 
 
 class Transport:
-    """Sends requests from any thread; one per process."""
+    """Sends requests, from one event loop; one per process."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._client = httpx2.AsyncClient(
             trust_env=False,
             headers={"Accept-Encoding": "identity"},  # bodies are read as they are
             follow_redirects=False,
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=50),
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS),
         )
-        threading.Thread(target=self._loop.run_forever, name="gateway-io", daemon=True).start()
 
-    def send(
+    async def send(
         self,
         method: str,
         url: str,
@@ -70,9 +68,6 @@ class Transport:
             NoAnswer: anything else than a whole answer in time.
         """
         request = self._client.build_request(method, url, headers=dict(headers), json=json, params=params)
-        return asyncio.run_coroutine_threadsafe(self._exchange(request, deadline), self._loop).result()
-
-    async def _exchange(self, request: httpx2.Request, deadline: float) -> Answer:
         try:
             async with asyncio.timeout(deadline):
                 response = await self._client.send(request, stream=True)
@@ -106,5 +101,5 @@ def describe(error: Exception) -> str:
 
 @cache
 def shared_transport() -> Transport:
-    """This process's transport, made at its first use, so that it is never carried across a fork."""
+    """This process's transport, made at its first use, on the loop that all calls run on."""
     return Transport()

@@ -2,7 +2,7 @@
 
 from payments.operations.accept import Outcome, accept_at_once, accept_payment, accept_payments, attempt
 from payments.operations.inbox import handle_gateway_event, receive_gateway_event
-from payments.operations.process import process_payment
+from payments.operations.process import process_payments
 from payments.operations.retry import retry_now
 from payments.operations.wishes import PaymentRequest, Wish
 
@@ -15,7 +15,7 @@ __all__ = [
     "accept_payments",
     "attempt",
     "handle_gateway_event",
-    "process_payment",
+    "process_payments",
     "receive_gateway_event",
     "retry_now",
 ]

@@ -1,10 +1,11 @@
-"""Step 3: taking hold of a payment, for one call to the gateway.
+"""Step 3: taking hold of payments, each for one call to the gateway.
 
 A claim is committed before any byte is sent: an open Attempt, a lease by the database's clock, and a fence
 one higher than before. Whoever finds the lease expired knows that a call may have been made.
 """
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models.functions import Now
 
+from messaging import records
 from payments import breaker, transitions
 from payments.gateways import registry
 from payments.gateways.base import ChargeRequest
@@ -20,6 +22,7 @@ from payments.gateways.registry import ConfiguredGateway
 from payments.models import Attempt, Payment
 from payments.operations import schedule
 from payments.states import AttemptKind, Outcome, Status
+from payments.transitions import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +49,48 @@ class Locked(NamedTuple):
     gateway_in_trouble: bool
 
 
-def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> Locked | None:
-    """Lock a payment.
+def lock_payments(payment_ids: Iterable[UUID], *, skip_locked: bool = False) -> list[Locked]:
+    """Lock payments, in the order of their ids, so that two who lock several never wait for each other.
 
-    None if there is none, or if somebody else holds the lock and `skip_locked` is set. NO KEY leaves
+    Without those that do not exist, and with `skip_locked` without those that somebody else has locked. NO KEY leaves
     inserts of events and attempts free.
     """
-    payment = (
+    payments = (
         Payment.objects.select_related("merchant")
         .select_for_update(no_key=True, skip_locked=skip_locked, of=("self",))
         .annotate(database_now=Now(), gateway_in_trouble=breaker.in_trouble())
-        .filter(pk=payment_id)
-        .first()
+        .filter(pk__in=list(payment_ids))
+        .order_by("pk")
     )
-    return Locked(payment, payment.database_now, payment.gateway_in_trouble) if payment is not None else None
+    return [Locked(payment, payment.database_now, payment.gateway_in_trouble) for payment in payments]
+
+
+def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> Locked | None:
+    """`lock_payments` of one; None if there is none, or somebody else has it."""
+    return next(iter(lock_payments([payment_id], skip_locked=skip_locked)), None)
 
 
 @transaction.atomic(durable=True)
-def claim_payment(payment_id: UUID) -> Claim | None:
-    """Claim a payment for whatever is to be asked about it now; None when nothing is."""
+def claim_payments(payment_ids: Iterable[UUID]) -> list[Claim]:
+    """Claim each of these payments about which the gateway is to be asked something now."""
     asked_at = time.monotonic()
-    found = lock_payment(payment_id, skip_locked=True)
-    if found is None:
-        return None
-    payment, now, in_trouble = found
+    found = lock_payments(payment_ids, skip_locked=True)
+    calls = [call for locked in found if (call := prepare(locked)) is not None]
+    return open_attempts(calls, asked_at=asked_at)
+
+
+class Call(NamedTuple):
+    """What the gateway is to be asked about a locked payment. `probe`: see `Claim`."""
+
+    payment: Payment
+    kind: AttemptKind
+    now: datetime
+    probe: bool = False
+
+
+def prepare(locked: Locked) -> Call | None:
+    """See what is to be asked about a payment now; None when it is nothing, or not yet."""
+    payment, now, in_trouble = locked
     kind = next_call(payment, now=now)
     if kind is None:
         return None
@@ -86,7 +107,7 @@ def claim_payment(payment_id: UUID) -> Claim | None:
     if not admission.admitted:
         schedule.hold(payment, code=admission.code, until=admission.until, now=now)
         return None
-    return open_attempt(payment, kind, now=now, asked_at=asked_at, probe=admission.probe)
+    return Call(payment, kind, now, admission.probe)
 
 
 def next_call(payment: Payment, *, now: datetime) -> AttemptKind | None:
@@ -111,39 +132,64 @@ def is_too_old(payment: Payment, *, now: datetime) -> bool:
     return payment.charge_before is not None and payment.charge_before <= now
 
 
-def open_attempt(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at: float, probe: bool = False) -> Claim:
-    """Write the claim: a new fence, a lease, an open attempt.
+def open_attempts(calls: Sequence[Call], *, asked_at: float) -> list[Claim]:
+    """Write the claims: for each a new fence, a lease, an open attempt.
 
-    `asked_at` is our monotonic clock just before the database was asked for `now`: however long this process
-    was held up since, its idea of the lease ends no later than the database's.
+    `asked_at` is our monotonic clock just before the database was asked for the time: however long this process
+    was held up since, its idea of a lease ends no later than the database's.
     """
-    gateway = registry.get(payment.gateway)
-    changes: dict[str, Any] = {
+    if not calls:
+        return []
+    new = [call for call in calls if call.payment.status == Status.PENDING]
+    known = [call for call in calls if call.payment.status != Status.PENDING]
+    if new:
+        transitions.move_all([held(call) for call in new], Status.PROCESSING, now=calls[0].now)
+    if known:
+        transitions.stay_all([held(call) for call in known])
+    attempts = dict(records.insert(Attempt, [attempt_of(call) for call in calls], returning=["payment_id", "id"]))
+    return [claim_of(call, attempts[call.payment.pk], asked_at=asked_at) for call in calls]
+
+
+def attempt_of(call: Call) -> dict[str, Any]:
+    """The row of an open attempt."""
+    unanswered = dict.fromkeys(("outcome", "code", "detail", "gateway_reference"), "")
+    return {
+        "payment_id": call.payment.pk,
+        "kind": call.kind,
+        "gateway_key": call.payment.gateway_key,
+        "fence": call.payment.fence,
+        "started_at": call.now,
+        **unanswered,
+    }
+
+
+def held(call: Call) -> Change:
+    """How a payment changes by its claim."""
+    payment, lease = call.payment, registry.get(call.payment.gateway).lease
+    values: dict[str, Any] = {
         "fence": payment.fence + 1,
-        "lease_expires_at": now + gateway.lease,
-        "revive_at": now + gateway.lease,
+        "lease_expires_at": call.now + lease,
+        "revive_at": call.now + lease,
         "revivals": 0,
         "next_attempt_at": None,
         "held_since": None,
     }
-    if kind == AttemptKind.CHARGE:
-        changes |= {"charge_attempts": payment.charge_attempts + 1, "look_up_first": False}
-    if payment.status == Status.PENDING:
-        transitions.move(payment, Status.PROCESSING, now=now, **changes)
-    else:
-        transitions.stay(payment, **changes)
-    request = charge_request(payment)
-    attempt = Attempt.objects.create(
-        payment=payment, kind=kind, gateway_key=request.key, fence=payment.fence, started_at=now
-    )
+    if call.kind == AttemptKind.CHARGE:
+        values |= {"charge_attempts": payment.charge_attempts + 1, "look_up_first": False}
+    return Change(payment, values)
+
+
+def claim_of(call: Call, attempt_id: int, *, asked_at: float) -> Claim:
+    """The claim that an open attempt is."""
+    gateway = registry.get(call.payment.gateway)
     return Claim(
-        attempt_id=attempt.pk,
-        kind=kind,
-        fence=payment.fence,
+        attempt_id=attempt_id,
+        kind=call.kind,
+        fence=call.payment.fence,
         gateway=gateway,
-        request=request,
+        request=charge_request(call.payment),
         lease_ends=asked_at + gateway.lease.total_seconds(),
-        probe=probe,
+        probe=call.probe,
     )
 
 

@@ -2,15 +2,14 @@
 repeats another, the answer of then.
 """
 
-import json
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
+import orjson
 from django.conf import settings
 from django.db import connection, transaction
 
-from messaging import outbox
+from messaging import outbox, records
 from payments import idempotency, transitions
 from payments.errors import IdempotencyKeyReused
 from payments.gateways import registry
@@ -34,7 +33,7 @@ STATEMENT: Final = f"""
                 SELECT FROM payments_idempotencykey AS stored
                 WHERE stored.merchant_id = wish.merchant_id AND stored.key = wish.key
             ) AS claims
-        FROM json_to_recordset(%(wishes)s) AS wish (
+        FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
             status_code int, body text, location text, revive_after interval, charge_within interval
         )
@@ -100,12 +99,13 @@ def parameters(candidates: Sequence[Candidate]) -> dict[str, str]:
     rows["wishes"] = [
         wish_of(number, candidate, view) for number, (candidate, view) in enumerate(zip(candidates, views, strict=True))
     ]
-    return {name: json.dumps(listed, ensure_ascii=False, default=str) for name, listed in rows.items()}
+    return {name: records.document(listed) for name, listed in rows.items()}
 
 
 def message_of(payment: Payment) -> dict[str, Any]:
     """What brings it to a worker."""
-    return outbox.due("payment.due", {"ids": [str(payment.pk)]}, about=payment.pk, request_id=payment.request_id)
+    message = outbox.to_actor("payment.due", {"ids": [str(payment.pk)]})
+    return {"about": payment.pk, **outbox.row(**message, request_id=payment.request_id)}
 
 
 def wish_of(number: int, candidate: Candidate, view: PaymentView) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def wish_of(number: int, candidate: Candidate, view: PaymentView) -> dict[str, A
         "mode": payment.mode,
         "order_id": payment.order_id,
         "key": candidate.key,
-        "fingerprint": f"\\x{candidate.print_.hex()}",
+        "fingerprint": candidate.print_,
         "status_code": 202,
-        "body": json.dumps(view, ensure_ascii=False, separators=(",", ":")),
+        "body": orjson.dumps(view).decode(),
         "location": path_of(payment),
-        "revive_after": timedelta(seconds=settings.REVIVE_AFTER),
-        "charge_within": registry.get(payment.gateway).max_age,
+        "revive_after": f"{settings.REVIVE_AFTER} seconds",
+        "charge_within": f"{registry.get(payment.gateway).max_age.total_seconds()} seconds",
     }
 
 

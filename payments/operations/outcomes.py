@@ -1,5 +1,6 @@
 """What proof does to a payment, by whatever way it comes: by its call, after its lease, or by the gateway's webhook."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -12,23 +13,29 @@ from payments.models import Payment
 from payments.operations import orders
 from payments.operations.claims import abandon_open_attempts
 from payments.states import IN_WORK, Status
+from payments.transitions import Change
 
 log = structlog.get_logger(__name__)
 
 
-def succeed(payment: Payment, answer: Approved, *, now: datetime, **changes: Any) -> None:
-    """The charge was made."""
-    transitions.move(
-        payment,
-        Status.SUCCEEDED,
-        now=now,
-        amount_captured=payment.amount,
-        gateway_reference=answer.reference,
-        error_code="",
-        decline_code="",
-        error_detail="",
-        **changes,
-    )
+def succeed_all(approved: Iterable[tuple[Payment, Approved]], *, now: datetime, **values: Any) -> None:
+    """The charges of locked payments were made."""
+    changes = [
+        Change(
+            payment,
+            {
+                "amount_captured": payment.amount,
+                "gateway_reference": answer.reference,
+                "error_code": "",
+                "decline_code": "",
+                "error_detail": "",
+                **values,
+            },
+        )
+        for payment, answer in approved
+    ]
+    if changes:
+        transitions.move_all(changes, Status.SUCCEEDED, now=now)
 
 
 def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
@@ -55,7 +62,7 @@ def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
         abandon_open_attempts(payment, now=now)
         if payment.status == Status.PENDING:
             transitions.move(payment, Status.PROCESSING, now=now)
-        succeed(payment, answer, now=now, fence=payment.fence + 1)
+        succeed_all([(payment, answer)], now=now, fence=payment.fence + 1)
         return True
     if payment.amount_captured and answer.reference in {payment.gateway_reference, payment.error_detail}:
         return False

@@ -1,17 +1,25 @@
-"""Steps 3 to 5: claim, call, settle. Two short transactions, and the call to the gateway between them."""
+"""Steps 3 to 5: claim, call, settle. Two short transactions, and the calls to the gateway between them.
+
+A list of payments is claimed together and its calls are under way at the same time; each answer is settled when it
+comes, together with those that came meanwhile. One payment is a list of one.
+"""
 
 import time
-from typing import Final
+from collections.abc import Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from messaging.escapes import Escaped
 from messaging.failpoints import failpoint
 from payments import breaker
+from payments.gateways import loop
 from payments.gateways.base import LookupAnswer, OutcomeUnknown, Unavailable
-from payments.operations.claims import Claim, claim_payment
-from payments.operations.settle import settle
+from payments.operations.claims import Claim, claim_payments
+from payments.operations.settle import Answered, settle, settled_together
 from payments.states import AttemptKind
 
 log = structlog.get_logger(__name__)
@@ -21,38 +29,78 @@ SETTLE_FOR: Final = 30.0
 SETTLE_PAUSE: Final = 0.5
 
 
-def process_payment(*, payment_id: UUID) -> None:
-    """Bring one payment as far as it can go now. Harmless at any time and any number of times.
+class Heard(NamedTuple):
+    """What came of a call: an answer, or a defect of the adapter; neither where it was not made."""
 
-    Expected outcomes, good or bad, are recorded and return normally; only defects and an unreachable
-    database raise.
+    claim: Claim
+    answer: LookupAnswer | None = None
+    defect: BaseException | None = None
+
+
+def process_payments(*, payment_ids: Sequence[UUID]) -> None:
+    """Bring payments as far as they can go now. Harmless at any time and any number of times.
+
+    Expected outcomes, good or bad, are recorded and return normally.
+
+    Raises:
+        Escaped: defects, or an unreachable database; with the payments that it concerns. All others had their turn.
     """
-    claim = claim_payment(payment_id)
-    while claim is not None:
-        failpoint("charge.claimed")
-        answer = call_gateway(claim)
-        if answer is None:
-            return
+    failures: dict[UUID, BaseException] = {}
+    heard: SimpleQueue[Heard] = SimpleQueue()
+    awaited = call_all(claim_each(payment_ids, failures), heard)
+    while awaited:
+        came = take_all(heard)
+        awaited -= len(came)
+        failures |= {one.claim.request.payment_id: one.defect for one in came if one.defect is not None}
+        answered = [Answered(one.claim, one.answer) for one in came if one.answer is not None]
+        awaited += call_all(settle_each(answered, failures), heard)
+    if failures:
+        told = {str(payment_id): failure for payment_id, failure in failures.items()}
+        raise Escaped(told) from next(iter(failures.values()))
+
+
+def claim_each(payment_ids: Sequence[UUID], failures: dict[UUID, BaseException]) -> list[Claim]:
+    """`claim_payments`; where that fails, one by one, so that what fails for one fails for that one."""
+    try:
+        return claim_payments(payment_ids)
+    except Exception as failure:  # noqa: BLE001  # told at the end, once the others had their turn
+        if len(payment_ids) == 1 or isinstance(failure, OperationalError | InterfaceError):  # no better one by one
+            failures |= dict.fromkeys(payment_ids, failure)
+            return []
+    return [claim for payment_id in payment_ids for claim in claim_each([payment_id], failures)]
+
+
+def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException]) -> list[Claim]:
+    """Settle what can be settled together; where that fails, one by one. Returns what is to be called next."""
+    following: list[Claim] = []
+    for together in settled_together(answered):
         failpoint("charge.answered")
-        following = settle_surely(claim, answer)
-        failpoint("charge.settled")
-        teach_breaker(claim, answer)
-        claim = following
+        try:
+            following += settle_surely(together)
+            failpoint("charge.settled")
+            for claim, answer in together:
+                teach_breaker(claim, answer)
+        except Exception as failure:  # noqa: BLE001  # told at the end, once the others had their turn
+            if len(together) == 1:
+                failures[together[0].claim.request.payment_id] = failure
+            else:
+                following += [claim for one in together for claim in settle_each([one], failures)]
+    return following
 
 
-def settle_surely(claim: Claim, answer: LookupAnswer) -> Claim | None:
-    """`settle`, again and again while the database is away or the row is locked: an answer must not be lost.
+def settle_surely(answered: Sequence[Answered]) -> list[Claim]:
+    """`settle`, again and again while the database is away or a row is locked: an answer must not be lost.
 
     Until the lease ends, and for half a minute at least; then the look-up after the lease has to find out again.
     """
-    ends = max(claim.lease_ends, time.monotonic() + SETTLE_FOR)
+    ends = max(min(claim.lease_ends for claim, _ in answered), time.monotonic() + SETTLE_FOR)
     while True:
         try:
-            return settle(claim, answer)
+            return settle(answered)
         except (OperationalError, InterfaceError):
             if time.monotonic() > ends:
                 raise
-            log.warning("settle_waits_for_the_database", payment_id=str(claim.request.payment_id))
+            log.warning("settle_waits_for_the_database", payments=len(answered))
             connection.close()
             time.sleep(SETTLE_PAUSE)
 
@@ -65,24 +113,51 @@ def teach_breaker(claim: Claim, answer: LookupAnswer) -> None:
         breaker.note_success(claim.gateway.name)
 
 
-def call_gateway(claim: Claim) -> LookupAnswer | None:
-    """Ask the gateway, outside any transaction; None when too little of the lease is left to ask safely."""
+def call_all(claims: Iterable[Claim], heard: SimpleQueue[Heard]) -> int:
+    """Begin the calls of some claims, outside any transaction; returns of how many something will be heard."""
     assert not transaction.get_connection().in_atomic_block, "no network inside a transaction"
+    begun = list(claims)
+    if begun:
+        failpoint("charge.claimed")
+        loop.begin([call(claim, heard) for claim in begun])
+    return len(begun)
+
+
+async def call(claim: Claim, heard: SimpleQueue[Heard]) -> None:
+    """Ask the gateway, and tell what it said."""
+    try:
+        heard.put(Heard(claim, answer=await ask(claim)))
+    except BaseException as defect:  # noqa: BLE001  # even a cancellation: a thread waits for this
+        heard.put(Heard(claim, defect=defect))
+
+
+async def ask(claim: Claim) -> LookupAnswer | None:
+    """Ask the gateway; None when too little of the lease is left to ask safely."""
     deadline = claim.gateway.deadline
-    left = claim.lease_ends - time.monotonic()
-    if left < deadline:
-        log.warning("lease_too_short_to_call", payment_id=str(claim.request.payment_id), seconds_left=left)
+    began = time.monotonic()
+    said = {"payment_id": str(claim.request.payment_id), "request_id": claim.request.request_id}
+    if claim.lease_ends - began < deadline:
+        log.warning("lease_too_short_to_call", **said, seconds_left=claim.lease_ends - began)
         return None
     adapter = claim.gateway.adapter
-    call = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
-    began = time.monotonic()
-    answer = call(claim.request, deadline=deadline)
+    asking = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
+    answer = await asking(claim.request, deadline=deadline)
     log.info(
         "gateway_answered",
-        payment_id=str(claim.request.payment_id),
+        **said,
         gateway=claim.gateway.name,
         call=claim.kind,
         answer=type(answer).__name__,
         milliseconds=round((time.monotonic() - began) * 1000),
     )
     return answer
+
+
+def take_all(heard: SimpleQueue[Heard]) -> list[Heard]:
+    """Wait for something to be heard; all that was, by now."""
+    came = [heard.get()]
+    while True:
+        try:
+            came.append(heard.get_nowait())
+        except Empty:
+            return came

@@ -4,12 +4,15 @@ Nothing is guessed: a payment fails only by proof, and while an outcome is unkno
 """
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, Min
 
+from messaging import records
 from messaging.failpoints import failpoint
 from payments import transitions
 from payments.gateways.base import (
@@ -23,25 +26,66 @@ from payments.gateways.base import (
 )
 from payments.models import Attempt, Payment
 from payments.operations import outcomes, schedule
-from payments.operations.claims import Claim, is_too_old, lock_payment, open_attempt
+from payments.operations.claims import Call, Claim, Locked, is_too_old, lock_payments, open_attempts
 from payments.states import AttemptKind, Outcome, Status
 
 log = structlog.get_logger(__name__)
 
 
+class Answered(NamedTuple):
+    """A claim, and what the gateway said."""
+
+    claim: Claim
+    answer: LookupAnswer
+
+
+def settled_together(answered: Sequence[Answered]) -> list[list[Answered]]:
+    """Which answers are one transaction: all approvals, as nearly all answers are, and they concern nobody but their
+    payments. Every other answer is one of its own.
+    """
+    approvals = [one for one in answered if isinstance(one.answer, Approved)]
+    others = [[one] for one in answered if not isinstance(one.answer, Approved)]
+    return [approvals, *others] if approvals else others
+
+
+def settle(answered: Sequence[Answered]) -> list[Claim]:
+    """Record answers and let their payments follow them; returns new claims where another call is due at once.
+
+    Takes one of the lists that `settled_together` makes.
+    """
+    if isinstance(answered[0].answer, Approved):
+        settle_approvals(answered)
+        return []
+    (one,) = answered
+    following = settle_other(one)
+    return [] if following is None else [following]
+
+
 @transaction.atomic(durable=True)
-def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
-    """Record an answer and let the payment follow it; returns a new claim when another call is due at once."""
+def settle_approvals(answered: Sequence[Answered]) -> None:
+    """The charges were made. Of those whose claim another one has followed since, people must know."""
+    found = lock_all(answered)
+    now = found[0].now
+    news = {one.claim.request.payment_id: one for one in record_answers(answered, now=now)}
+    failpoint("charge.settling")
+    told = [(payment, news[payment.pk]) for payment, _, _ in found if payment.pk in news]
+    outcomes.succeed_all([(payment, approval_of(one)) for payment, one in told if holds(payment, one)], now=now)
+    for payment, one in told:
+        if not holds(payment, one):
+            take_up_late(payment, one.answer, now=now)
+
+
+@transaction.atomic(durable=True)
+def settle_other(one: Answered) -> Claim | None:
+    """Any answer but an approval."""
     asked_at = time.monotonic()
-    found = lock_payment(claim.request.payment_id)
-    assert found is not None, "payments are never deleted"
-    payment, now, in_trouble = found
-    if not record_answer(claim, answer, now=now):
+    claim, answer = one
+    ((payment, now, in_trouble),) = lock_all([one])
+    if not record_answers([one], now=now):
         return None  # settled before; only the news of its commit was lost
     failpoint("charge.settling")
-    if payment.fence != claim.fence:
-        log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
-        outcomes.learn(payment, answer, now=now)
+    if not holds(payment, one):
+        take_up_late(payment, answer, now=now)
         return None
     declined_before = isinstance(answer, Declined) and payment.look_up_first
     if in_trouble and (declined_before or isinstance(answer, NotFound)):
@@ -55,11 +99,33 @@ def settle(claim: Claim, answer: LookupAnswer) -> Claim | None:
     return None
 
 
+def lock_all(answered: Sequence[Answered]) -> list[Locked]:
+    """The payments that the answers are about, all of them."""
+    found = lock_payments(one.claim.request.payment_id for one in answered)
+    assert len(found) == len(answered), "payments are never deleted, and each has one claim"
+    return found
+
+
+def approval_of(one: Answered) -> Approved:
+    """What was said, where it is known to be an approval."""
+    assert isinstance(one.answer, Approved), "nothing else makes a payment succeed"
+    return one.answer
+
+
+def holds(payment: Payment, one: Answered) -> bool:
+    """Whether the claim that was answered is still the payment's last."""
+    return payment.fence == one.claim.fence
+
+
+def take_up_late(payment: Payment, answer: LookupAnswer, *, now: datetime) -> None:
+    """An answer to a claim that somebody else's has followed since."""
+    log.warning("late_answer", payment_id=str(payment.pk), answer=type(answer).__name__, status=payment.status)
+    outcomes.learn(payment, answer, now=now)
+
+
 def follow(payment: Payment, claim: Claim, answer: ChargeAnswer, *, now: datetime) -> None:
     """What an answer about a charge leads to; the payment is locked and the claim still holds it."""
     match answer:
-        case Approved():
-            outcomes.succeed(payment, answer, now=now)
         case Declined():
             outcomes.decline(payment, answer, now=now)
         case Unavailable() | OutcomeUnknown() if tells_of_the_gateway_only(claim, answer):
@@ -73,24 +139,43 @@ def follow(payment: Payment, claim: Claim, answer: ChargeAnswer, *, now: datetim
             schedule.look_up_later(payment, detail=answer.detail, now=now)
 
 
-def record_answer(claim: Claim, answer: LookupAnswer, *, now: datetime) -> bool:
-    """Complete the attempt, even one that was given up for abandoned; False when it has its answer already."""
-    outcome_of = {
-        Approved: Outcome.APPROVED,
-        Declined: Outcome.DECLINED,
-        Unavailable: Outcome.UNAVAILABLE,
-        OutcomeUnknown: Outcome.UNKNOWN,
-        NotFound: Outcome.NOT_FOUND,
+ANSWER: Final = {"id": "bigint", "outcome": "text", "code": "text", "detail": "text", "gateway_reference": "text"}
+RECORD: Final = """
+    UPDATE payments_attempt AS attempt
+    SET outcome = answer.outcome, code = answer.code, detail = answer.detail,
+        gateway_reference = answer.gateway_reference, finished_at = %s
+    FROM {answers}
+    WHERE attempt.id = answer.id AND attempt.outcome IN ('', 'abandoned')
+    RETURNING attempt.id
+"""
+RECORD_ANSWERS: Final = RECORD.format(answers=records.records(ANSWER, name="answer"))
+OUTCOME_OF: Final = {
+    Approved: Outcome.APPROVED,
+    Declined: Outcome.DECLINED,
+    Unavailable: Outcome.UNAVAILABLE,
+    OutcomeUnknown: Outcome.UNKNOWN,
+    NotFound: Outcome.NOT_FOUND,
+}
+
+
+def record_answers(answered: Sequence[Answered], *, now: datetime) -> list[Answered]:
+    """Complete the attempts, even those that were given up for abandoned; returns those without an answer so far."""
+    with connection.cursor() as cursor:
+        cursor.execute(RECORD_ANSWERS, [now, records.document([written(one) for one in answered])])
+        completed = {attempt_id for (attempt_id,) in cursor.fetchall()}
+    return [one for one in answered if one.claim.attempt_id in completed]
+
+
+def written(one: Answered) -> dict[str, Any]:
+    """An answer as its attempt keeps it."""
+    answer = one.answer
+    return {
+        "id": one.claim.attempt_id,
+        "outcome": OUTCOME_OF[type(answer)],
+        "code": getattr(answer, "decline_code", ""),
+        "detail": getattr(answer, "detail", ""),
+        "gateway_reference": getattr(answer, "reference", ""),
     }
-    unanswered = Attempt.objects.filter(pk=claim.attempt_id, outcome__in=["", Outcome.ABANDONED])
-    matched = unanswered.update(
-        outcome=outcome_of[type(answer)],
-        code=getattr(answer, "decline_code", ""),
-        detail=getattr(answer, "detail", ""),
-        gateway_reference=getattr(answer, "reference", ""),
-        finished_at=now,
-    )
-    return bool(matched)
 
 
 def tells_of_the_gateway_only(claim: Claim, answer: Unavailable | OutcomeUnknown) -> bool:
@@ -104,7 +189,7 @@ def charge_anew(payment: Payment, *, now: datetime, asked_at: float) -> Claim | 
         schedule.expire(payment, now=now)
         return None
     transitions.stay(payment, key_number=payment.key_number + 1)
-    return open_attempt(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
+    return charge(payment, now=now, asked_at=asked_at)
 
 
 def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_at: float) -> Claim | None:
@@ -128,4 +213,10 @@ def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_a
         detail = "not found at the gateway, and too late to send again"
         schedule.give_up(payment, code="expired", detail=detail, now=now)
         return None
-    return open_attempt(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
+    return charge(payment, now=now, asked_at=asked_at)
+
+
+def charge(payment: Payment, *, now: datetime, asked_at: float) -> Claim:
+    """The claim for a charge that is sent at once."""
+    (claim,) = open_attempts([Call(payment, AttemptKind.CHARGE, now)], asked_at=asked_at)
+    return claim

@@ -36,9 +36,11 @@ def dice() -> random.Random:
 
 
 @pytest.fixture(scope="module")
-def running_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def running_system(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[System]:
+    """With a node of RabbitMQ of its own where the module's tests kill it (`KILLS_RABBITMQ`)."""
     folder: Path = tmp_path_factory.mktemp("system")
-    made = System(folder, own_postgres=True)
+    kills = getattr(request.module, "KILLS_RABBITMQ", False)
+    made = System(folder, own_postgres=True, host=None if kills else next(request.getfixturevalue("virtual_hosts")))
     try:
         made.set_up()
         yield made

@@ -60,7 +60,7 @@ class FakeGateway:
     #: Long, so that a slow machine does not pass it by itself: time passes only when the test says so.
     grace_period = timedelta(seconds=60)
 
-    def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
+    async def charge(self, request: ChargeRequest, *, deadline: float) -> ChargeAnswer:
         match book.charge_plan:
             case "approve":
                 return Approved(reference=book.take(request))
@@ -75,7 +75,7 @@ class FakeGateway:
                 book.travelling.append(request)
         return OutcomeUnknown(detail="no answer")
 
-    def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
+    async def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
         if book.look_up_plan == "unreachable":
             return OutcomeUnknown(detail="no answer")
         if book.look_up_plan == "refuse":

@@ -5,6 +5,8 @@ import pika
 
 from tests.system import eventually
 
+KILLS_RABBITMQ = True
+
 
 def test_a_stopped_broker_fails_no_request_and_loses_no_payment(system):
     system.start("relay")

@@ -9,6 +9,8 @@ from collections import Counter
 from messaging.failpoints import EXIT_STATUS
 from tests.system import eventually
 
+KILLS_RABBITMQ = True
+
 QUEUE = "payment_initiation"
 #: Kinds of bad messages -> the cause of their dead letter. `{n}` makes each one of its kind unlike the others.
 POISON = {

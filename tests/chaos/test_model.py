@@ -27,14 +27,14 @@ from payments.errors import IdempotencyKeyReused, OrderConflict
 from payments.gateways import registry
 from payments.gateways.base import LookupAnswer
 from payments.models import Payment
-from payments.operations import PaymentRequest, accept_payment, process_payment
-from payments.operations.claims import Claim, claim_payment
-from payments.operations.settle import settle
+from payments.operations import PaymentRequest, accept_payment, process_payments
+from payments.operations.claims import Claim
 from payments.states import FINAL, HOLDING, LEGAL_MOVES, AttemptKind, Status
 from tests.chaos.clock import pass_time
 from tests.chaos.conftest import SEED
 from tests.chaos.fake_gateway import open_new_book
 from tests.chaos.victim import LAST_ROUND, LONG_WAIT, SHORT_WAIT, Recorder
+from tests.claiming import claim_one, settle_one, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,17 +121,17 @@ class OnePaymentSystem(RuleBasedStateMachine):
     def process(self, data, charge, look_up):
         """A worker takes a payment up, whoever told it to."""
         self.plan(charge, look_up)
-        process_payment(payment_id=self.pick_payment(data))
+        process_payments(payment_ids=[self.pick_payment(data)])
 
     @rule(data=st.data())
     def claim_and_die(self, data):
-        claim_payment(self.pick_payment(data))
+        claim_one(self.pick_payment(data))
 
     @rule(data=st.data(), charge=CHARGES, look_up=LOOK_UPS)
     def claim_call_and_stall(self, data, charge, look_up):
         """A worker that has its answer and is slow to store it, or never does."""
         self.plan(charge, look_up)
-        if claim := claim_payment(self.pick_payment(data)):
+        if claim := claim_one(self.pick_payment(data)):
             self.held.append(self.call(claim))
 
     @rule(data=st.data(), charge=CHARGES, look_up=LOOK_UPS)
@@ -146,13 +146,13 @@ class OnePaymentSystem(RuleBasedStateMachine):
         held = self.pick(data, self.held)
         self.held.remove(held)
         self.plan(charge, "truth")
-        if following := settle(held.claim, held.answer):
+        if following := settle_one(held.claim, held.answer):
             self.held.append(self.call(following))
 
     def call(self, claim):
         adapter = claim.gateway.adapter
         ask = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
-        return Held(claim, ask(claim.request, deadline=1.0))
+        return Held(claim, wait_for(ask(claim.request, deadline=1.0)))
 
     def plan(self, charge, look_up):
         self.book.charge_plan, self.book.look_up_plan = charge, look_up
@@ -176,7 +176,7 @@ class OnePaymentSystem(RuleBasedStateMachine):
         self.queue.remove(payment_id)
         self.plan(charge, look_up)
         for _ in range(times):
-            process_payment(payment_id=payment_id)
+            process_payments(payment_ids=[payment_id])
 
     @precondition(lambda self: self.queue)
     @rule()
@@ -250,7 +250,7 @@ class OnePaymentSystem(RuleBasedStateMachine):
             recorder = Recorder()
             relay.run_once(recorder)
             for payment_id in {*recorder.ids, *map(str, self.queue)}:
-                process_payment(payment_id=UUID(payment_id))
+                process_payments(payment_ids=[UUID(payment_id)])
             if not OutboxMessage.objects.exists() and not Payment.objects.filter(revive_at__isnull=False).exists():
                 break
         self.everything_holds()
@@ -299,12 +299,12 @@ def test_a_not_found_of_within_the_grace_period_is_not_believed_when_it_is_store
     machine = OnePaymentSystem()
     machine.request("key-1", "order-1", 1000)
     machine.plan("take_later", "truth")
-    machine.call(claim_payment(machine.ids[0]))
+    machine.call(claim_one(machine.ids[0]))
     machine.time_passes(61)
-    early = machine.call(claim_payment(machine.ids[0]))
+    early = machine.call(claim_one(machine.ids[0]))
     machine.book.arrive(machine.book.travelling[0])
     machine.time_passes(61)
     machine.plan("approve", "truth")
-    if following := settle(early.claim, early.answer):
+    if following := settle_one(early.claim, early.answer):
         machine.call(following)
     machine.no_payment_and_no_order_is_charged_twice()

@@ -12,6 +12,8 @@ from tests.chaos.listeners import Listeners
 from tests.chaos.load import load
 from tests.system import eventually
 
+KILLS_RABBITMQ = True
+
 #: Where a process dies on the way from the event to its receivers -> which one.
 DEATHS = {
     "subscribers.taken": "relay",

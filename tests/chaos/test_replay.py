@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from messaging.failpoints import EXIT_STATUS
 from tests.system import eventually
 
+KILLS_RABBITMQ = True
+
 #: A breaker that sees two hundred failures within one second is none: here payments shall die, not be held.
 NO_BREAKER = {"BREAKER_WINDOW": "1"}
 LETTERS = "SELECT subject, state FROM messaging_deadletter"

@@ -54,17 +54,20 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
+from console import decisions
+from merchants.audit import by_shell
 from merchants.models import Merchant, Mode
 from messaging import relay, resolutions, subscribers
+from messaging.escapes import Escaped
 from messaging.models import OutboxMessage, Resolution
 from messaging.publisher import BrokerUnavailable, InProcessPublisher, Published, RabbitPublisher
 from messaging.selections import Selection
 from payments import rescue
 from payments.gateways.transport import NoAnswer, NotSent, Transport
 from payments.models import Payment
-from payments.operations import PaymentRequest, accept_payment, process_payment
-from payments.operations.claims import claim_payment
+from payments.operations import PaymentRequest, accept_payment, process_payments
 from tests.chaos.clock import pass_time
+from tests.claiming import claim_one
 from tests.outbox import work
 
 # --- steps and faults
@@ -225,11 +228,11 @@ class Work:
         self.steps.tell(payment=str(self.payment_id))
 
     def process(self) -> None:
-        process_payment(payment_id=self.payment_id)
+        process_payments(payment_ids=[self.payment_id])
 
     def claim(self) -> None:
         """A worker that dies before it calls."""
-        claim_payment(self.payment_id)
+        claim_one(self.payment_id)
 
     def rescue(self) -> None:
         rescue.run_once()
@@ -263,7 +266,7 @@ class Work:
 
     def decide(self) -> None:
         """Somebody has all that is dead replayed."""
-        resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="the gateway is back", by="staff")
+        decisions.decide(Selection(), Resolution.Action.REPLAY, reason="it is back", rate=None, who=by_shell("staff"))
 
     def work_off(self) -> None:
         """A worker takes the letters of that in hand."""
@@ -297,7 +300,7 @@ class Work:
         for resolution_id in recorder.resolutions:
             resolutions.work_off(resolution_id, in_background=True)
         for payment_id in recorder.ids:
-            process_payment(payment_id=UUID(payment_id))
+            process_payments(payment_ids=[UUID(payment_id)])
 
 
 def is_at_rest(payment_id: UUID) -> bool:
@@ -339,7 +342,8 @@ def run_child(command: dict, pipe: int) -> None:
         with steps.counted():
             getattr(work, last)()
     except Exception as error:  # noqa: BLE001  # the test judges it
-        tell(ended=type(error).__name__, why="".join(traceback.format_exception(error))[-3000:])
+        cause = next(iter(error.failures.values())) if isinstance(error, Escaped) else error
+        tell(ended=type(cause).__name__, why="".join(traceback.format_exception(error))[-3000:])
     else:
         tell(ended="returned")
 
@@ -372,7 +376,7 @@ def warm_up() -> None:
     """Do once here what each child would do again: imports at first use, Django's compiled queries, certificates."""
     importlib.import_module("anyio._backends._asyncio")
     httpx2.AsyncClient = partial(httpx2.AsyncClient, verify=httpx2.create_ssl_context(trust_env=False))
-    claim_payment(uuid4())
+    claim_one(uuid4())
     relay.run_once(Recorder())
     connection.close()
     gc.collect()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,8 +13,11 @@ import pika
 import pytest
 
 from deploy.local.machine import free_port
-from deploy.local.rabbitmq import RabbitMQ, find_server
+from tests.hosts import hosts_of, node_in, running
 from tests.system import ROOT, eventually
+
+#: How many payments of the past a run begins with.
+PAST = 40
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Run:
 
     def popen(self) -> subprocess.Popen[str]:
         env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "RABBITMQ_URL"}}
-        env |= {"PORT": str(self.port), "DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT)}
+        env |= {"PORT": str(self.port), "DATA_DIR": str(self.data), "PYTHONPATH": str(ROOT), "DEMO_PAYMENTS": str(PAST)}
         env |= {"http_proxy": "http://127.0.0.1:9"}  # as where pip needs a proxy; this one would swallow everything
         env |= {"RABBITMQ_URL": self.broker} if self.broker else {}
         argv = [sys.executable, "-m", "deploy.local"]
@@ -79,25 +81,19 @@ def alive(pid: int) -> bool:
 def node(tmp_path_factory):
     """A fresh node, with nothing on it."""
     folder = tmp_path_factory.mktemp("node")
-    made = RabbitMQ(folder / "rabbitmq", folder / "logs", find_server())
-    processes = made.processes()
-    try:
-        for process in processes:
-            process.start()
-        processes[-1].await_ready(made.is_ready)
+    with running(node_in(folder, folder / "logs")) as made:
         yield made
-    finally:
-        for process in reversed(processes):
-            process.stop(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def hosts(node):
+    return hosts_of(node)
 
 
 @pytest.fixture
-def rabbitmq_url(node, request):
+def rabbitmq_url(hosts):
     """An empty virtual host of the node for each test."""
-    name = re.sub(r"\W", "", request.node.name)
-    node.control("add_vhost", name)
-    node.control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
-    return node.url.replace("%2F", name)
+    return next(hosts).url
 
 
 @pytest.fixture

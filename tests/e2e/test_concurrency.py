@@ -10,8 +10,8 @@ from tests.system import System
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("system"))
+def system(tmp_path_factory, virtual_hosts) -> Iterator[System]:
+    made = System(tmp_path_factory.mktemp("system"), host=next(virtual_hosts))
     try:
         made.set_up()
         made.start("relay")

@@ -217,8 +217,8 @@ def test_clocks_that_differ_are_told(seconds, state, told):
 # --- the whole
 
 
-def test_with_everything_in_order_all_is_well_and_with_postgresql_away_the_rest_is_told(tmp_path):
-    system = System(tmp_path)
+def test_with_everything_in_order_all_is_well_and_with_postgresql_away_the_rest_is_told(tmp_path, virtual_hosts):
+    system = System(tmp_path, host=next(virtual_hosts))
     try:
         system.set_up()
         system.start("relay")

@@ -14,8 +14,8 @@ LOW = {"LIMIT_READS": "100/h", "CREATION_BURST": "100", "CREATION_RATE": "0.001"
 
 
 @pytest.fixture(scope="module")
-def running_system(tmp_path_factory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("system"))
+def running_system(tmp_path_factory, virtual_hosts) -> Iterator[System]:
+    made = System(tmp_path_factory.mktemp("system"), host=next(virtual_hosts))
     made.env |= LOW
     try:
         made.set_up()

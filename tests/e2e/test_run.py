@@ -10,7 +10,7 @@ import time
 import pytest
 
 from deploy.local.demo import curl
-from tests.e2e.conftest import alive, make_run
+from tests.e2e.conftest import PAST, alive, make_run
 from tests.system import ROOT, eventually
 
 
@@ -153,7 +153,9 @@ def test_it_stops_without_orphans_and_starts_again_with_what_it_had(run):
     run.start()
     assert run.demo["api_key"] == before["api_key"]
     listed = run.get("/api/v1/payments?page_size=200").json()["results"]
-    assert {"demo-1", "demo-2", "demo-3"} <= {payment["order_id"] for payment in listed}
+    orders = {payment["order_id"] for payment in listed}
+    assert {"demo-1", "demo-2", "demo-3"} <= orders
+    assert {f"history-{number + 1}" for number in range(PAST)} <= orders, "a past of the length that was asked for"
 
 
 def test_a_killed_supervisor_takes_its_processes_along(run):

@@ -82,6 +82,10 @@ class Listening:
             if words in self.seen[-1]:
                 return self.seen[-1]
 
+    def has_said(self, words):
+        """Or says it yet: what comes by itself may have come while something else was waited for."""
+        return next((line for line in self.seen if words in line), None) or self.wait_for(words)
+
     def post(self, secret, body=BODY, *, at=None, id_="event-1"):
         text, at = json.dumps(body), at or datetime.now(UTC)
         headers = {
@@ -198,9 +202,9 @@ def test_what_is_too_large_is_not_read(listen, demo):
 # --- both
 
 
-def test_what_is_triggered_comes_to_the_listener_signed(listen, tmp_path):
+def test_what_is_triggered_comes_to_the_listener_signed(listen, tmp_path, virtual_hosts):
     """The way of the README: nothing between the two commands is replaced."""
-    system = System(tmp_path)
+    system = System(tmp_path, host=next(virtual_hosts))
     try:
         system.set_up()
         system.start("relay")
@@ -212,7 +216,7 @@ def test_what_is_triggered_comes_to_the_listener_signed(listen, tmp_path):
             line = listening.wait_for(payment_id)
             assert f"payment.{status}" in line
             assert "signature ok" in line
-        assert "again" in listening.wait_for("again")  # the first call failed, and came once more
+        assert "signature ok" in listening.has_said("again")  # the first call failed, and came once more
         assert listening.end() == 0
         (row,) = system.query("SELECT enabled, deleted_at FROM notifications_webhookendpoint")
         assert (row["enabled"], row["deleted_at"] is not None) == (False, True)

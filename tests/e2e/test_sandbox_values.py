@@ -30,8 +30,8 @@ ENDS = {
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory) -> Iterator[System]:
-    made = System(tmp_path_factory.mktemp("system"), deadline=8.0, lease=20.0)
+def system(tmp_path_factory, virtual_hosts) -> Iterator[System]:
+    made = System(tmp_path_factory.mktemp("system"), host=next(virtual_hosts), deadline=8.0, lease=20.0)
     try:
         made.set_up()
         made.start("relay")

@@ -10,6 +10,7 @@ from messaging import outbox
 from messaging.periodic import PeriodicJobs
 from messaging.publisher import ANNOUNCE_DEADLINE, RabbitPublisher
 from messaging.relay import ANNOUNCE_PAUSE, Relay
+from tests.announcing import announcement
 from tests.outbox import announcements, work
 from tests.system import eventually
 
@@ -53,8 +54,7 @@ def stage(count):
     """As many payments' messages as that, with four events each."""
     with transaction.atomic():
         for _ in range(count):
-            for _ in range(4):
-                outbox.announce("payment.created", b"{}", event_id=uuid.uuid4(), content_type="application/json")
+            outbox.announce([announcement() for _ in range(4)])
             outbox.stage("payment.due", {"ids": [str(uuid.uuid4())]})
 
 

@@ -10,8 +10,8 @@ from tests.system import System, eventually
 
 
 @pytest.fixture
-def system(tmp_path) -> Iterator[System]:
-    made = System(tmp_path)
+def system(tmp_path, virtual_hosts) -> Iterator[System]:
+    made = System(tmp_path, host=next(virtual_hosts))
     try:
         made.set_up()
         yield made

@@ -16,7 +16,7 @@ from payments.errors import (
     OrderPaymentActive,
 )
 from payments.models import IdempotencyKey, Payment, PaymentEvent
-from payments.operations import PaymentRequest, Wish, accept_payment, accept_payments, insert, process_payment
+from payments.operations import PaymentRequest, Wish, accept_payment, accept_payments, insert, process_payments
 from payments.operations.wishes import prepare
 from tests.locks import await_lock_waiter
 from tests.outbox import work
@@ -57,7 +57,7 @@ def test_a_crash_before_the_commit_leaves_nothing(merchant, monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_the_same_request_again_gets_the_same_bytes_and_does_nothing(merchant, sandbox):
     first = accept_raw(merchant)
-    process_payment(payment_id=Payment.objects.get().pk)
+    process_payments(payment_ids=[Payment.objects.get().pk])
     again = accept_raw(merchant)
     assert (again.body, again.status_code, again.location) == (first.body, first.status_code, first.location)
     assert again.replayed
@@ -100,7 +100,7 @@ def test_an_order_with_a_payment_under_way_takes_no_second_one(merchant):
 @pytest.mark.django_db(transaction=True)
 def test_a_paid_order_takes_no_second_payment(merchant, sandbox):
     accept_raw(merchant, order_id="o-1")
-    process_payment(payment_id=Payment.objects.get().pk)
+    process_payments(payment_ids=[Payment.objects.get().pk])
     with pytest.raises(OrderAlreadyPaid):
         accept_raw(merchant, key="key-2", order_id="o-1")
 
@@ -108,7 +108,7 @@ def test_a_paid_order_takes_no_second_payment(merchant, sandbox):
 @pytest.mark.django_db(transaction=True)
 def test_an_order_whose_payment_was_declined_takes_a_new_one(merchant, sandbox):
     accept_raw(merchant, order_id="o-1", payment_method="pm_declined")
-    process_payment(payment_id=Payment.objects.get().pk)
+    process_payments(payment_ids=[Payment.objects.get().pk])
     accept_raw(merchant, key="key-2", order_id="o-1")
     assert sorted(Payment.objects.values_list("status", flat=True)) == ["failed", "pending"]
 

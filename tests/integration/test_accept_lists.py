@@ -21,7 +21,7 @@ from payments.errors import (
 )
 from payments.idempotency import Answer
 from payments.models import IdempotencyKey, Payment, PaymentEvent
-from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payment
+from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payments
 from payments.operations import accept as accept_module
 from payments.operations.wishes import prepare
 from payments.velocity import blocks_in_force
@@ -80,7 +80,7 @@ def test_a_list_is_accepted_by_one_statement_each_with_all_that_belongs_to_it(wi
 def test_each_wish_of_a_list_has_its_own_outcome(wish, merchant, sandbox):
     merchant.amount_ceilings = {"USD": "5.00"}
     old = accept_payments([wish("old", order_id="paid"), wish("other", order_id="active")])
-    process_payment(payment_id=id_of(old[0]))
+    process_payments(payment_ids=[id_of(old[0])])
     outcomes = accept_payments(
         [
             wish("old", order_id="paid"),

@@ -6,12 +6,13 @@ from django.test import Client
 from django.urls import reverse
 
 from merchants.models import User
-from messaging import dead_letters, resolutions
+from messaging import dead_letters
 from messaging.heartbeats import Pulse
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 from payments.models import Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
+from tests.decisions import resolve
 from tests.dying import foreign
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,7 +32,7 @@ def story(accept, sandbox):
     """A payment that failed, with attempts, events and a dead letter; and one of everything else."""
     payment = accept(order_id=SCRIPT, description=SCRIPT, metadata={"note": SCRIPT}, payment_method="pm_down")
     for _ in range(4):
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
         Payment.objects.filter(pk=payment.pk, status="processing").update(next_attempt_at=payment.created_at)
     dead_letters.record(
         queue="payments",
@@ -44,7 +45,7 @@ def story(accept, sandbox):
         first_failed_at=payment.created_at,
     )
     foreign(SCRIPT.encode(), cause=SCRIPT)
-    resolutions.resolve(Selection(actor="process_payments"), Resolution.Action.DISCARD, reason=SCRIPT, by=SCRIPT)
+    resolve(Selection(actor="process_payments"), Resolution.Action.DISCARD, reason=SCRIPT, by=SCRIPT)
     Pulse("relay").beat()
     return Payment.objects.get(pk=payment.pk)
 

@@ -17,6 +17,7 @@ from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.declines import ERRORS
 from payments.models import Payment
+from tests.decisions import resolve
 from tests.dying import fail, foreign, letter
 from tests.outbox import work
 
@@ -84,7 +85,7 @@ def page_of(client, row):
 
 def test_the_list_shows_what_is_open_and_hides_what_is_done(support):
     done, waiting = letter(), letter()
-    resolutions.resolve(Selection(ids=(done.pk,)), Resolution.Action.DISCARD, reason="r", by="b")
+    resolve(Selection(ids=(done.pk,)), Resolution.Action.DISCARD, reason="r", by="b")
     resolutions.work_off(Resolution.objects.get().pk)
     assert shown(support) == shown(support, state="open") == [waiting.pk]
     assert shown(support, state="discarded") == [done.pk]
@@ -239,7 +240,7 @@ def test_the_preview_counts_sums_and_skips_and_says_why(support, accept):
     fail(blocked)
     accept(key="holder", order_id="o")
     settled = fail(accept(key="settled"), code="retries_exhausted")
-    resolutions.resolve(Selection(ids=(settled.pk,)), Resolution.Action.REPLAY, reason="r", by="b")
+    resolve(Selection(ids=(settled.pk,)), Resolution.Action.REPLAY, reason="r", by="b")
     resolutions.work_off(Resolution.objects.get().pk)
     letter(subject=settled.subject, cause="Other")
     Payment.objects.filter(pk=settled.subject.removeprefix("payment:")).update(amount_captured=1000)

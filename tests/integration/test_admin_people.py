@@ -297,6 +297,13 @@ def test_a_merchants_limits_are_written_down(root, merchant):
     assert Merchant.objects.get().creation_burst == 7
 
 
+@pytest.mark.parametrize("none", ["", "null", "{}"])
+def test_taking_all_ceilings_away_never_fails(root, merchant, none):
+    Merchant.objects.update(amount_ceilings={"EUR": "1"})
+    saved(save(root, merchant, amount_ceilings=none))
+    assert Merchant.objects.get().amount_ceilings == {}
+
+
 @pytest.mark.parametrize(
     "ceilings",
     [

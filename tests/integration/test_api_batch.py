@@ -12,7 +12,7 @@ from merchants.models import Mode
 from payments import batch_views
 from payments.batch_views import MOST
 from payments.models import IdempotencyKey, Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
 from payments.velocity import blocks_in_force
 from tests.counting import by_redis, private_redis
 
@@ -86,7 +86,7 @@ def test_a_payment_of_a_batch_and_one_of_its_own_are_the_same_request(send, post
 def test_the_same_batch_again_repeats_every_answer_and_charges_nothing(send, sandbox):
     batch = [item(f"key-{number}") for number in range(5)]
     first = send(*batch).json()["results"]
-    process_payment(payment_id=first[0]["payment"]["id"])
+    process_payments(payment_ids=[first[0]["payment"]["id"]])
     again = send(*batch)
     assert again.status_code == 200
     assert [result["payment"] for result in again.json()["results"]] == [result["payment"] for result in first]

@@ -26,6 +26,7 @@ from messaging import resolutions
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.models import IdempotencyKey, Payment
+from tests.decisions import resolve
 from tests.dying import fail, foreign, letter
 from tests.logins import access_of
 from tests.outbox import work
@@ -382,7 +383,7 @@ def test_a_decision_waits_for_the_one_that_is_being_made_and_takes_none_of_its_l
 
     def second():
         try:
-            return resolutions.resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="second")
+            return resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="second")
         finally:
             connections.close_all()
 
@@ -446,9 +447,9 @@ def test_a_key_of_a_decision_is_forgotten_with_the_others(support):
 
 def test_a_decision_takes_the_letters_of_a_stopped_one_and_none_of_a_running_one():
     row = letter()
-    first = resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="r", by="b", in_background=False)
-    assert not resolutions.resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="b").total
+    first = resolve(Selection(), Resolution.Action.REPLAY, reason="r", by="b")
+    assert not resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="b").total
     resolutions.stop(first.pk, by="b")
-    assert resolutions.resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="b").total == 1
+    assert resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="b").total == 1
     row.refresh_from_db()
     assert row.resolution != first

@@ -25,7 +25,7 @@ MAY_WRITE_STATUS = {"payments/transitions.py", "payments/models.py", "console/de
 #: Query methods that write columns by keyword or by name.
 WRITERS = {
     "update", "aupdate", "create", "acreate", "bulk_create", "bulk_update", "get_or_create", "update_or_create", "save",
-    "stay", "flag_for_review",
+    "stay", "stay_all", "update_all", "update_alike", "flag_for_review",
 }  # fmt: skip
 RAW_STATUS = re.compile(
     r"(update\s+payments_payment\b.*\bset\b|insert\s+into\s+payments_payment\b).*\bstatus\b", re.IGNORECASE | re.DOTALL
@@ -105,7 +105,7 @@ def test_nobody_but_transitions_writes_the_status_of_a_payment():
         "Payment.objects.bulk_update(payments, ['status'])",
         "payment.save(update_fields=['status'])",
         "Payment(merchant=m, status='failed')",
-        "transitions.update(payment, status=to)",
+        "transitions.update_all([Change(payment, {'status': to})])",
         "cursor.execute('UPDATE payments_payment SET status = %s')",
         "cursor.execute('''update payments_payment p\\nset fence = 1, status = 'failed' ''')",
     ],

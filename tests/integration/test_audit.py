@@ -30,8 +30,7 @@ from payments.gateways.base import Unavailable
 from payments.ids import uuid7
 from payments.models import DeclineBlock, GatewayCircuit, Payment
 from payments.operations import retry_now
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.dying import fail, letter
 
 pytestmark = pytest.mark.django_db
@@ -191,7 +190,7 @@ def asked(accept):
     for _ in range(2):
         fail(accept(key=f"k-{uuid7()}"))
     who = Who("user:ada", "console")
-    return decisions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=who)
+    return decisions.decide(Selection(), Resolution.Action.REPLAY, reason="r", rate=None, who=who)
 
 
 def gateway():
@@ -354,7 +353,7 @@ def test_no_page_does_anything_without_a_reason(scene, root):
 @pytest.mark.parametrize("reason", ["", "the gateway is back"])
 def test_actions_of_lists_want_a_reason_too(root, accept, merchant, reason):
     payment = accept()
-    settle(claim_payment(payment.pk), Unavailable(detail="503"))
+    settle_one(claim_one(payment.pk), Unavailable(detail="503"))
     url = reverse("admin:payments_payment_changelist")
     body = {"action": "take_up_now", "_selected_action": [str(payment.pk)], "reason": reason}
     shown = root.post(url, body, follow=True).content.decode()

@@ -23,10 +23,9 @@ from payments.breaker import State, state_of
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import GatewayCircuit, Payment
-from payments.operations import process_payment
-from payments.operations.claims import claim_payment
+from payments.operations import process_payments
 from payments.operations.process import teach_breaker
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,9 +46,9 @@ def four_calls_are_enough(settings):
 
 def answered(payment, answer):
     """One call for a payment, as a worker makes it."""
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     assert claim is not None
-    settle(claim, answer)
+    settle_one(claim, answer)
     teach_breaker(claim, answer)
     payment.refresh_from_db()
     return claim
@@ -123,7 +122,7 @@ def test_a_new_payment_waits_in_processing_and_burns_no_retry(accept, sandbox):
     open_breaker(accept)
     payment = accept(key="waiting")
     OutboxMessage.objects.all().delete()
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.retries, payment.charge_attempts) == ("processing", 0, 0)
     assert payment.next_attempt_at == GatewayCircuit.objects.get().open_until
@@ -140,7 +139,7 @@ def test_a_due_retry_waits_and_keeps_its_retries(accept):
     answered(payment, DOWN)
     open_breaker(accept)
     Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.retries, payment.charge_attempts) == ("processing", 1, 1)
     assert payment.held_since is not None
@@ -151,7 +150,7 @@ def test_an_unknown_outcome_waits_and_stays_unknown(accept):
     answered(payment, SILENT)
     open_breaker(accept)
     Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.error_code, payment.lookups) == ("unknown", "outcome_unknown", 1)
     assert payment.held_since is not None
@@ -159,10 +158,10 @@ def test_an_unknown_outcome_waits_and_stays_unknown(accept):
 
 def test_a_lease_that_ran_out_is_looked_up_later_and_never_forgotten(accept):
     payment = accept(key="abandoned")
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     open_breaker(accept)
     Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.lease_expires_at) == ("unknown", None)
     assert payment.held_since is not None
@@ -171,7 +170,7 @@ def test_a_lease_that_ran_out_is_looked_up_later_and_never_forgotten(accept):
 
 def test_nothing_that_waits_is_released_while_it_is_open(accept):
     open_breaker(accept)
-    claim_payment(accept(key="waiting").pk)
+    claim_one(accept(key="waiting").pk)
     OutboxMessage.objects.all().delete()
     assert release.run_once() == 0
 
@@ -187,7 +186,7 @@ def test_one_call_probes_and_the_others_wait(accept):
 
     def claim(payment):
         try:
-            return claim_payment(payment.pk)
+            return claim_one(payment.pk)
         finally:
             connections.close_all()
 
@@ -202,7 +201,7 @@ def test_a_probe_that_is_answered_closes_it(accept):
     let_pass()
     assert answered(accept(key="probe"), Declined(decline_code="card_declined", detail="no")).probe
     assert state() is State.IN_ORDER
-    assert claim_payment(accept(key="next").pk) is not None
+    assert claim_one(accept(key="next").pk) is not None
 
 
 def test_a_look_up_that_finds_nothing_closes_it_too(accept):
@@ -211,9 +210,9 @@ def test_a_look_up_that_finds_nothing_closes_it_too(accept):
     open_breaker(accept)
     let_pass()
     Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     assert (claim.probe, claim.kind) == (True, "lookup")
-    settle(claim, NotFound())
+    settle_one(claim, NotFound())
     teach_breaker(claim, NotFound())
     assert state() is State.IN_ORDER
 
@@ -268,17 +267,17 @@ def test_a_probe_without_an_answer_is_an_unknown_outcome_like_any_other(accept):
 def test_a_probe_whose_worker_died_does_not_keep_it_open_for_ever(accept):
     open_breaker(accept)
     let_pass()
-    assert claim_payment(accept(key="dies").pk).probe
-    assert claim_payment(accept(key="waits").pk) is None
+    assert claim_one(accept(key="dies").pk).probe
+    assert claim_one(accept(key="waits").pk) is None
     GatewayCircuit.objects.update(probing_until=HOUR_AGO)
-    assert claim_payment(accept(key="next").pk).probe
+    assert claim_one(accept(key="next").pk).probe
 
 
 def test_an_answer_to_a_call_from_before_closes_nothing(accept):
-    early = claim_payment(accept(key="early").pk)
+    early = claim_one(accept(key="early").pk)
     open_breaker(accept)
     let_pass()
-    settle(early, Approved(reference="ch_1"))
+    settle_one(early, Approved(reference="ch_1"))
     teach_breaker(early, Approved(reference="ch_1"))
     assert state() is State.HALF_OPEN
 
@@ -289,7 +288,7 @@ def test_an_answer_to_a_call_from_before_closes_nothing(accept):
 def held(accept, count):
     payments = [accept(key=f"held-{number}") for number in range(count)]
     for payment in payments:
-        assert claim_payment(payment.pk) is None
+        assert claim_one(payment.pk) is None
     OutboxMessage.objects.all().delete()
     return [str(payment.pk) for payment in payments]
 
@@ -304,7 +303,7 @@ def test_the_one_that_waited_longest_probes_when_the_time_has_come(accept):
     let_pass()
     assert release.run_once() == 1
     assert staged() == ids[:1]
-    claim = claim_payment(ids[0])
+    claim = claim_one(ids[0])
     assert (claim.probe, claim.kind) == (True, "charge")
     assert release.run_once() == 0  # one probe at a time
 
@@ -319,7 +318,7 @@ def test_what_waited_is_released_when_it_closes_oldest_first(accept, monkeypatch
     monkeypatch.setattr(release, "LIMIT", 3)
     assert [release.run_once() for _ in range(3)] == [3, 1, 0]
     assert staged() == ids[1:]
-    claim = claim_payment(ids[1])
+    claim = claim_one(ids[1])
     assert (claim.probe, claim.kind) == (False, "charge")
 
 
@@ -352,14 +351,14 @@ def test_a_held_payment_is_rescued_even_if_nobody_ever_releases_it(accept):
 def test_a_paused_gateway_is_not_called_and_payments_are_accepted(accept, sandbox):
     breaker.pause("sandbox", reason="maintenance", who=by_shell("alice"))
     payment = accept()
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.error_code) == ("processing", "gateway_paused")
     assert payment.next_attempt_at is not None
     assert sandbox.charges() == []
     breaker.resume("sandbox", who=by_shell("alice"))
     assert release.run_once() == 1
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.error_code) == ("succeeded", "")
     assert payment.held_since is None
@@ -369,9 +368,9 @@ def test_a_pause_outlasts_a_breaker_that_closes(accept):
     open_breaker(accept)
     breaker.pause("sandbox", reason="r", who=by_shell("b"))
     let_pass()
-    assert claim_payment(accept(key="new").pk) is None
+    assert claim_one(accept(key="new").pk) is None
     breaker.resume("sandbox", who=by_shell("b"))
-    assert claim_payment(accept(key="probe").pk).probe
+    assert claim_one(accept(key="probe").pk).probe
 
 
 def test_no_pause_is_without_a_reason():
@@ -390,7 +389,7 @@ def test_the_command_pauses_tells_and_resumes(accept):
     told = run("pause", "sandbox", "--reason", "maintenance\n tonight", "--by", "alice")
     assert told.startswith("sandbox: paused by alice since ")
     assert told.endswith(": maintenance tonight")
-    claim_payment(accept().pk)
+    claim_one(accept().pk)
     assert run("status").endswith("maintenance tonight; payments that wait for it: 1")
     assert run("resume", "sandbox", "--by", "alice") == "sandbox: in order; payments that wait for it: 1"
     assert run("resume", "sandbox").splitlines()[0] == "sandbox was not paused."
@@ -402,7 +401,13 @@ def test_the_command_tells_of_an_open_breaker(accept):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("pause", "sandbox", "--reason", " "), ("pause", "sandbox", "--reason", "x" * 201)]
+    "arguments",
+    [
+        ("pause", "sandbox", "--reason", " "),
+        ("pause", "sandbox", "--reason", "..."),
+        ("pause", "sandbox", "--reason", "x" * 201),
+        ("resume", "sandbox", "--reason", "x" * 501),
+    ],
 )
 def test_the_command_wants_a_reason(arguments):
     with pytest.raises(CommandError, match="--reason takes"):
@@ -431,7 +436,7 @@ def test_the_console_shows_every_gateway_and_has_the_switch(console, accept):
     console.post(pages["pause"], {"reason": "maintenance\ntonight"})
     paused = GatewayCircuit.objects.get()
     assert (paused.paused_by, paused.pause_reason) == ("olga", "maintenance tonight")
-    assert claim_payment(accept().pk) is None
+    assert claim_one(accept().pk) is None
     assert "1 payment now" in console.get(pages["resume"]).content.decode()
     console.post(pages["resume"], {"reason": "it is over"})
     assert GatewayCircuit.objects.get().paused_at is None
@@ -476,7 +481,7 @@ def test_what_was_refused_before_probes_after_what_was_never_sent(accept):
     answered(refused, DOWN)
     open_breaker(accept)
     Payment.objects.filter(pk=refused.pk).update(next_attempt_at=HOUR_AGO)
-    assert claim_payment(refused.pk) is None
+    assert claim_one(refused.pk) is None
     (fresh,) = held(accept, 1)
     let_pass()
     release.run_once()
@@ -499,10 +504,10 @@ def test_no_charge_begins_after_the_pause_though_a_look_up_was_under_way(accept)
     answered(payment, SILENT)
     payment.attempts.update(started_at=HOUR_AGO, finished_at=HOUR_AGO)
     Payment.objects.filter(pk=payment.pk).update(next_attempt_at=HOUR_AGO)
-    look_up = claim_payment(payment.pk)
+    look_up = claim_one(payment.pk)
     breaker.pause("sandbox", reason="it charges twice", who=by_shell("b"))
-    assert settle(look_up, NotFound()) is None
-    assert claim_payment(payment.pk) is None
+    assert settle_one(look_up, NotFound()) is None
+    assert claim_one(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.charge_attempts) == ("unknown", 1)
     assert payment.held_since is not None

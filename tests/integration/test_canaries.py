@@ -20,7 +20,7 @@ from messaging.publisher import Published
 from notifications import messages
 from notifications.models import Delivery
 from payments.models import Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
 from tests import matrix
 from tests.canaries import leaks_in
 from tests.outbox import announcements, work
@@ -158,7 +158,7 @@ def test_a_payment_leaves_no_canary_on_its_whole_way(post, sandbox, lines, clien
     assert [row.payload for row in work()] == [{"ids": [str(payment.pk)]}]
     broker = Taps()
     relay.run_once(broker)
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     announced = [json.loads(bytes(row.body)) for row in announcements()]
     for event in announced:
         assert event["data"].keys() == TOLD, "say in docs/events.md what else is told"
@@ -241,7 +241,7 @@ def test_a_dead_letter_of_a_broken_database_tells_no_row(post, lines, monkeypatc
         cursor.execute("ALTER TABLE payments_payment DROP CONSTRAINT broken")
     monkeypatch.setattr(escapes, "LIMIT", 1)
     row = OutboxMessage.objects.filter(exchange="", subscriber="").get()
-    escapes.handle_escape(relay.to_message(row), failure, now=timezone.now())
+    escapes.handle_escape(relay.to_message([row]), failure, now=timezone.now())
     letter = DeadLetter.objects.get()
     assert letter.cause == "IntegrityError"
     silent(json.dumps([letter.detail, letter.traceback, letter.payload], default=str))

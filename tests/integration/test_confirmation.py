@@ -14,12 +14,12 @@ from django.utils import timezone
 
 from merchants.confirmation import CONFIRMED_AT
 from merchants.models import AuditEntry, LoginSession, User
-from messaging import resolutions
 from messaging.models import Resolution
 from messaging.selections import Selection
 from notifications import endpoints
 from notifications.models import Contact, Preference, WebhookEndpoint
 from tests.console import PASSWORD, age, app_of, browser, code_of, person
+from tests.decisions import resolve
 from tests.dying import foreign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_passwords")]
@@ -65,7 +65,7 @@ def test_no_dead_letter_is_decided_on_by_a_stale_session(stale, action):
 @pytest.mark.parametrize("name", ["stop", "resume"])
 def test_no_resolution_is_steered_by_a_stale_session(stale, name):
     foreign(b"{}")
-    made = resolutions.resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="ada")
+    made = resolve(Selection(), Resolution.Action.DISCARD, reason="r", by="ada")
     before = Resolution.objects.get(pk=made.pk).state
     assert asks(stale.post(reverse(f"admin:messaging_resolution_{name}", args=[made.pk])))
     assert Resolution.objects.get(pk=made.pk).state == before

@@ -7,8 +7,9 @@ import pytest
 import time_machine
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -107,8 +108,11 @@ def test_test_money_and_real_money_are_never_shown_together(staff, merchant):
     assert "1.00 EUR" in home(client, "?mode=nonsense")
 
 
-def test_staff_see_the_numbers_of_what_they_may_see_alone(staff, busy):
-    page = home(staff("messaging.view_deadletter"))
+def test_staff_see_the_numbers_of_what_they_may_see_alone_and_no_others_are_asked_for(staff, busy):
+    client = staff("messaging.view_deadletter")
+    with CaptureQueriesContext(connection) as asked:
+        page = home(client)
+    assert "analytics_" not in " ".join(query["sql"] for query in asked)
     assert "Open dead letters" in page
     assert "Volume today" not in page
     assert "<figure" not in page

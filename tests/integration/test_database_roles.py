@@ -33,7 +33,7 @@ from notifications.models import Delivery, Preference
 from notifications.outcomes import Delivered, Failed
 from payments import intake, velocity
 from payments.models import DeclineBlock, Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
 from payments.velocity import blocks_in_force
 from tests import matrix
 from tests.console import code_of
@@ -194,7 +194,7 @@ def test_declines_that_the_worker_counts_block_a_payer_at_web_and_intake(accept,
     settings.DECLINES_PER_PAYER = settings.DECLINES_PER_MERCHANT = 1
     payment = accept(payment_method="pm_declined", user_id="u")
     with acting_as("worker"):
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
     blocks_in_force.forget()
     body = {"idempotency_key": "k", "amount": "1.00", "merchant": merchant.slug, "user_id": "u"}
     with acting_as("web"):
@@ -214,12 +214,10 @@ def test_web_has_two_people_agree_and_the_worker_carries_it_out(accept, sandbox,
     fail(accept())
     ada, bob = (audit.Who(f"user:{name}", AuditEntry.Via.CONSOLE) for name in ("ada", "bob"))
     with acting_as("web"):
-        asked = decisions.decide_and_begin(
-            Selection(), Resolution.Action.REPLAY, reason="r", by="ada", rate=None, who=ada
-        )
+        asked = decisions.decide_and_begin(Selection(), Resolution.Action.REPLAY, reason="r", rate=None, who=ada)
         approvals.approve(approval_id=asked.pk, who=bob, may=lambda _permission: True, reason="r")
     with acting_as("worker"):
-        process_payment(payment_id=Payment.objects.get().pk)
+        process_payments(payment_ids=[Payment.objects.get().pk])
     assert Payment.objects.get().status == "succeeded"
 
 
@@ -259,7 +257,7 @@ def test_web_decides_on_dead_letters_and_the_worker_carries_it_out(accept, sandb
         made = resolutions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada")
     with acting_as("worker"):
         assert resolutions.work_off(made.pk, in_background=True).replayed == 1
-        process_payment(payment_id=Payment.objects.get().pk)
+        process_payments(payment_ids=[Payment.objects.get().pk])
     assert Payment.objects.get().status == "succeeded"
 
 
@@ -293,7 +291,7 @@ def endpoint_of_shop(merchant):
 def test_the_worker_charges(accept, sandbox, method):
     payment = accept(payment_method=method, user_id="u")
     with acting_as("worker"):
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
         heartbeats.Pulse("worker").beat()
     payment.refresh_from_db()
     assert payment.charge_attempts == 1

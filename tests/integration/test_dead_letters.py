@@ -140,6 +140,16 @@ def test_a_rejected_message_becomes_a_row_that_says_whom_it_concerns():
     assert (str(letter.message_id), letter.request_id) == (rejected.message_id, "r-1")
 
 
+def test_each_payment_of_a_list_that_rabbitmq_gave_up_has_its_letter_and_one_only():
+    rejected = message(kwargs={"ids": ["7", "8"]})
+    for _ in range(2):
+        collect(dead(rejected.encode()))
+    assert list(DeadLetter.objects.order_by("subject").values_list("subject", "payload")) == [
+        ("payment:7", {"ids": ["7"]}),
+        ("payment:8", {"ids": ["8"]}),
+    ]
+
+
 @pytest.mark.parametrize(
     "body",
     [

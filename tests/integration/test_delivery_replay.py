@@ -13,6 +13,7 @@ from notifications import endpoints
 from notifications.outcomes import Failed
 from notifications.redelivery import redeliver, redeliver_since
 from notifications.replay import supersede_settled
+from tests.decisions import resolve
 from tests.deliveries import OK, again, attempt, delivery_to, endpoint_of
 from tests.dying import letter as other_letter
 from tests.outbox import work
@@ -32,7 +33,7 @@ def dead(merchant):
 
 
 def replay():
-    resolution = resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="mended", by="staff")
+    resolution = resolve(Selection(), Resolution.Action.REPLAY, reason="mended", by="staff")
     *_, last = resolutions.work_off_all(resolution.pk)
     return last
 

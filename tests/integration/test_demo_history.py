@@ -64,9 +64,12 @@ def test_ids_never_lie_in_another_order_than_the_times(past):
     assert PaymentEvent.objects.filter(created_at__gt=NOW).count() == 0
 
 
-def test_a_merchant_never_gets_a_second_past(demo, capsys):
-    for _ in range(2):
-        call_command("seed_demo", days=7, payments=50)
+def test_a_merchant_never_gets_a_second_past_nor_is_it_refused_in_silence(demo, capsys):
+    call_command("seed_demo", days=7, payments=50)
+    assert "has a past already" not in capsys.readouterr().out
+    call_command("seed_demo", days=7, payments=90)
+    assert "a past already, of 50 payments" in (told := capsys.readouterr().out)
+    assert "DEMO_PAYMENTS=90 make run" in told, "and how to get another one"
     assert Payment.objects.filter(order_id__startswith="history-").count() == 50
     assert DailyMetric.objects.exists()
 
@@ -95,6 +98,13 @@ def test_a_past_is_counted_whoever_computes_next(demo, monkeypatch):
     call_command("compute_daily_metrics")
     rows = DailyMetric.objects.filter(merchant=None, currency="", gateway="")
     assert sum(rows.values_list("accepted", flat=True)) == 50
+
+
+@pytest.mark.parametrize("missing", ["DEMO_ADMIN_USER", "DEMO_ADMIN_PASSWORD", "DEMO_API_KEY"])
+def test_a_variable_that_is_missing_is_told_by_name(demo, monkeypatch, missing):
+    monkeypatch.delenv(missing)
+    with pytest.raises(CommandError, match=missing):
+        call_command("seed_demo")
 
 
 @pytest.mark.parametrize("options", [["--days", "0"], ["--days", "x"], ["--payments", "-1"], ["--payments", "1e3"]])

@@ -8,23 +8,22 @@ from django.db import InterfaceError, InternalError, OperationalError
 from dramatiq import Message, MessageProxy
 
 from messaging import escapes
-from messaging.escapes import LIMIT, Escapes, handle_escape
+from messaging.escapes import LIMIT, Escaped, Escapes, each, handle_escape
 from messaging.models import DeadLetter, OutboxMessage
 from messaging.relay import to_message
-from payments import actors
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def message(**options):
+def message(ids=("1",), **options):
     return MessageProxy(
         Message(
             queue_name="payments",
             actor_name="process_payments",
             args=(),
-            kwargs={"ids": ["1"]},
+            kwargs={"ids": list(ids)},
             options={"request_id": "r", **options},
         )
     )
@@ -42,7 +41,7 @@ def test_an_escaped_message_is_staged_again_with_its_history():
     row = OutboxMessage.objects.get()
     assert (row.queue, row.actor, row.payload, row.request_id) == ("payments", "process_payments", {"ids": ["1"]}, "r")
     assert row.available_at == NOW + timedelta(seconds=1)
-    again = MessageProxy(to_message(row))
+    again = MessageProxy(to_message([row]))
     handle_escape(again, failure(), now=NOW + timedelta(hours=1))
     latest = OutboxMessage.objects.latest("id")
     assert latest.options == {"escapes": 2, "first_failed_at": NOW.isoformat()}
@@ -76,19 +75,38 @@ def test_a_message_whose_actor_returns_leaves_no_trace():
     assert not OutboxMessage.objects.exists()
 
 
-def test_one_payment_that_fails_unexpectedly_does_not_hold_up_the_others(monkeypatch):
+def test_one_id_that_fails_unexpectedly_does_not_hold_up_the_others():
     seen = []
 
-    def operation(*, payment_id):
-        seen.append(str(payment_id)[-1])
-        if str(payment_id).endswith("2"):
+    def operation(id_):
+        seen.append(id_)
+        if id_ == 2:
             raise ValueError("a defect")
 
-    monkeypatch.setattr(actors, "process_payment", operation)
-    ids = [f"00000000-0000-0000-0000-00000000000{n}" for n in (1, 2, 3)]
-    with pytest.raises(ValueError, match="a defect"):
-        actors.process_payments.fn(ids=ids)
-    assert seen == ["1", "2", "3"]
+    with pytest.raises(Escaped) as escaped:
+        each([1, 2, 3], operation)
+    assert seen == [1, 2, 3]
+    assert [(id_, str(error)) for id_, error in escaped.value.failures.items()] == [("2", "a defect")]
+
+
+def test_only_what_failed_of_a_message_comes_again_and_each_by_itself():
+    handle_escape(message(ids=["1", "2", "3"]), Escaped({"1": failure(), "3": failure()}), now=NOW)
+    assert [row.payload for row in OutboxMessage.objects.order_by("id")] == [{"ids": ["1"]}, {"ids": ["3"]}]
+    assert {row.options["escapes"] for row in OutboxMessage.objects.all()} == {1}
+
+
+@pytest.mark.parametrize("error", [failure(), Escaped({"another name for 2": failure()})])
+def test_a_message_of_which_nobody_knows_what_failed_loses_nothing(error):
+    handle_escape(message(ids=["1", "2"]), error, now=NOW)
+    assert sorted(id_ for row in OutboxMessage.objects.all() for id_ in row.payload["ids"]) == ["1", "2"]
+
+
+def test_each_payment_of_a_message_has_a_dead_letter_of_its_own_and_one_only():
+    last = message(ids=["1", "2"], escapes=LIMIT - 1)
+    for _ in range(2):  # delivered twice, as messages may be
+        handle_escape(last, Escaped({"1": failure(), "2": ValueError("another")}), now=NOW)
+    letters = DeadLetter.objects.order_by("subject").values_list("subject", "detail", "attempts")
+    assert list(letters) == [("payment:1", "a defect", LIMIT), ("payment:2", "another", LIMIT)]
 
 
 def test_a_message_waits_for_a_database_that_is_away_and_is_not_rejected(monkeypatch):

@@ -23,11 +23,12 @@ from payments import transitions
 from payments.events import EventType
 from payments.gateways.base import Approved, Declined
 from payments.models import Payment, PaymentEvent
-from payments.operations.claims import claim_payment, lock_payment
-from payments.operations.settle import settle
+from payments.operations.claims import lock_payment
 from payments.reads import timestamp
 from payments.states import Status
 from payments.velocity import blocks_in_force
+from tests.announcing import announcement
+from tests.claiming import claim_one, settle_one
 from tests.events_schema import SCHEMA, complaints
 from tests.outbox import announcements, work
 from tests.system import ROOT, eventually
@@ -56,8 +57,8 @@ def moved(payment, *states, **changes):
 
 def test_no_event_is_written_without_its_announcement_and_none_is_invented(accept, sandbox):
     first, second = accept("k1"), accept("k2")
-    settle(claim_payment(first.pk), Approved(reference="r"))
-    settle(claim_payment(second.pk), Declined(reference="r", decline_code="do_not_honor", detail="no"))
+    settle_one(claim_one(first.pk), Approved(reference="r"))
+    settle_one(claim_one(second.pk), Declined(reference="r", decline_code="do_not_honor", detail="no"))
     written = list(PaymentEvent.objects.order_by("created_at", "id").values_list("id", "type"))
     assert [(row.message_id, row.queue) for row in announcements()] == written
     assert len(written) == 6
@@ -80,7 +81,7 @@ def test_a_refused_payment_is_not_announced(post):
 
 
 def test_every_type_of_event_keeps_to_the_published_schema(accept):
-    rescue = {"revive_at": Now() + timedelta(minutes=1)}
+    rescue = {"revive_at": timezone.now() + timedelta(minutes=1)}
     died = {"error_code": "retries_exhausted", "holds_order": False}
     back = {**rescue, "holds_order": True, "finished_at": None, "error_code": ""}
     taken = {"amount_captured": 1000}
@@ -138,7 +139,7 @@ def test_what_people_wrote_never_leaves_the_house(accept):
         payment_method=f"pm_{CANARY}",
         webhook_url=f"https://{CANARY}.example/hook",
     )
-    settle(claim_payment(payment.pk), Declined(reference=f"ch_{CANARY}", decline_code="do_not_honor", detail=CANARY))
+    settle_one(claim_one(payment.pk), Declined(reference=f"ch_{CANARY}", decline_code="do_not_honor", detail=CANARY))
     assert CANARY in json.dumps(PaymentEvent.objects.get(version=3).snapshot), "the canary sings in the API"
     assert len(announcements()) == 3
     for row in announcements():
@@ -154,9 +155,9 @@ def test_an_event_costs_one_statement_and_asks_for_no_merchant(accept, sandbox, 
     with django_assert_num_queries(4):  # and one more by the fixture, to read the payment
         payment = accept(order_id="o-1")
     with django_assert_num_queries(7):
-        claim = claim_payment(payment.pk)
+        claim = claim_one(payment.pk)
     with django_assert_num_queries(7):
-        settle(claim, Approved(reference="r"))
+        settle_one(claim, Approved(reference="r"))
 
 
 # --- how it goes out
@@ -215,10 +216,15 @@ def taken(channel, queue):
     return found
 
 
+def due_in(messages):
+    """The payments that some messages to a worker are about."""
+    return [id_ for _, _, body in messages for id_ in json.loads(body)["kwargs"]["ids"]]
+
+
 def test_a_subscriber_gets_what_it_asked_for_and_can_know_it_again(accept, publisher, subscribe, channel):
     everything, final = subscribe(), subscribe("payment.succeeded")
     payment = accept()
-    settle(claim_payment(payment.pk), Approved(reference="r"))
+    settle_one(claim_one(payment.pk), Approved(reference="r"))
     run_once(publisher)
     assert not work().exists()
     assert not announcements().exists()
@@ -274,7 +280,7 @@ def test_a_deleted_exchange_is_declared_again_and_loses_no_event_and_no_payment(
     assert not announcements().exists()
     ids = [properties.message_id for _, properties, _ in taken(channel, listening)]
     assert sorted(ids) == sorted(str(pk) for pk in PaymentEvent.objects.values_list("pk", flat=True))
-    due = [json.loads(body)["kwargs"]["ids"][0] for _, _, body in taken(channel, queue)]
+    due = due_in(taken(channel, queue))
     assert set(due) == {str(pk) for pk in Payment.objects.values_list("pk", flat=True)}
     assert len(due) <= 20, "at most the one batch goes out twice"
 
@@ -290,7 +296,7 @@ def test_a_full_queue_of_a_subscriber_holds_up_no_payment(accept, publisher, que
     assert [row.returns for row in announcements()] == [1, 1]
     publisher.ensure_connected()
     assert publisher._connection is connection
-    assert len(taken(channel, queue)) == 3
+    assert len(due_in(taken(channel, queue))) == 3
     channel.queue_purge(full)
     announcements().update(available_at=Now())
     run_once(publisher)
@@ -329,8 +335,8 @@ def example(tmp_path):
 def test_the_example_prints_each_event_once_though_it_comes_twice(accept, example):
     publisher, printed = example
     payment = accept(amount=1234)
-    settle(claim_payment(payment.pk), Approved(reference="r"))
-    created, processing, succeeded = [relay.to_envelope(row) for row in announcements()]
+    settle_one(claim_one(payment.pk), Approved(reference="r"))
+    created, processing, succeeded = [relay.to_envelope([row]) for row in announcements()]
     publisher.publish([created, processing, created, processing, succeeded])
     eventually(lambda: f"payment.succeeded {payment.pk}" in printed.read_text(), within=30, what=printed.read_text)
     told = [line for line in printed.read_text().splitlines() if str(payment.pk) in line]
@@ -380,7 +386,7 @@ def test_without_rabbitmq_events_neither_pile_up_nor_hold_up_payments(accept, me
 def test_without_rabbitmq_an_event_is_never_taken_for_a_message_to_an_actor(memory):
     """Even when its type has the name of a queue."""
     with transaction.atomic():
-        outbox.announce("payments", b"{}", event_id=uuid.uuid4(), content_type="application/json")
+        outbox.announce([announcement(kind="payments")])
     run_once(InProcessPublisher())
     assert not announcements().exists()
     assert memory.queues["payments"].empty()

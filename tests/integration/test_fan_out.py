@@ -16,8 +16,7 @@ from notifications import attempts, endpoints, fan_out
 from notifications.models import Audience, Channel, Contact, Delivery, Preference, WebhookEndpoint
 from payments.gateways.base import Approved, Declined
 from payments.models import PaymentEvent
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.outbox import subscribed, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +31,7 @@ def told(**about):
 
 
 def pay(payment, answer=None):
-    settle(claim_payment(payment.pk), answer or Approved(reference="r"))
+    settle_one(claim_one(payment.pk), answer or Approved(reference="r"))
     return payment
 
 

@@ -67,7 +67,7 @@ def anything(_permission):
 
 
 def replay(name="ada", selection=None, **options):
-    given = {"reason": "the gateway is back", "by": name, "rate": None, "who": who(name), **options}
+    given = {"reason": "the gateway is back", "rate": None, "who": who(name), **options}
     return decisions.decide_and_begin(selection or Selection(), REPLAY, **given)
 
 
@@ -162,7 +162,7 @@ def test_two_replays_at_once_share_one_limit(dead):
 
 def test_a_discard_moves_no_money_and_needs_nobody_else(dead):
     dead(3)
-    outcome = decisions.decide(Selection(), DISCARD, reason="r", by="ada", rate=None, who=who("ada"))
+    outcome = decisions.decide(Selection(), DISCARD, reason="r", rate=None, who=who("ada"))
     assert isinstance(outcome, Resolution)
 
 
@@ -257,13 +257,13 @@ def test_what_has_grown_since_is_refused(dead, grown):
 
 def test_what_has_shrunk_since_is_done_as_far_as_it_goes(asked):
     row = DeadLetter.objects.first()
-    decisions.decide_and_begin(Selection(ids=(row.pk,)), DISCARD, reason="r", by="eve", rate=None, who=who("eve"))
+    decisions.decide_and_begin(Selection(ids=(row.pk,)), DISCARD, reason="r", rate=None, who=who("eve"))
     approve(asked)
     assert Resolution.objects.get(action="replay").total == 2
 
 
 def test_letters_that_are_gone_are_told_and_nothing_is_done(asked):
-    decisions.decide_and_begin(Selection(), DISCARD, reason="r", by="eve", rate=None, who=who("eve"))
+    decisions.decide_and_begin(Selection(), DISCARD, reason="r", rate=None, who=who("eve"))
     with pytest.raises(NothingToResolve):
         approve(asked)
     asked.refresh_from_db()

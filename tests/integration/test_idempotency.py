@@ -18,7 +18,7 @@ from merchants.models import Mode
 from messaging import outbox
 from payments.errors import IdempotencyKeyInUse
 from payments.models import IdempotencyKey, Payment
-from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payment
+from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payments
 from payments.operations.wishes import prepare
 from tests.locks import await_lock_waiter
 
@@ -58,7 +58,7 @@ def test_row_any_4xx_stores_nothing_and_the_key_may_be_used_again(post, body, st
 def test_row_any_4xx_a_conflict_is_decided_anew_because_the_order_moves_on(post, sandbox):
     declined = post({**BODY, "payment_method": "pm_declined"}, key="first").json()["id"]
     assert post(BODY, key="k").status_code == 409
-    process_payment(payment_id=declined)
+    process_payments(payment_ids=[declined])
     assert post(BODY, key="k").status_code == 202
 
 
@@ -73,7 +73,7 @@ def test_row_first_the_response_is_stored_with_the_operation(post):
 
 def test_row_same_key_same_request(post, sandbox):
     first = post(BODY)
-    process_payment(payment_id=first.json()["id"])
+    process_payments(payment_ids=[first.json()["id"]])
     again = post(BODY)
     assert (again.status_code, again.content, again["Location"]) == (202, first.content, first["Location"])
     assert again["Idempotent-Replayed"] == "true"
@@ -135,7 +135,7 @@ def test_row_same_key_first_still_in_flight_past_the_lock_timeout(merchant):
 
 @pytest.mark.parametrize("error", [OperationalError("the server closed the connection"), RuntimeError("a defect")])
 def test_row_crash_or_5xx_is_rolled_back_and_a_retry_executes(post, error):
-    with mock.patch.object(outbox, "due", side_effect=error):
+    with mock.patch.object(outbox, "rows_of", side_effect=error):
         assert post(BODY).status_code in {500, 503}
     assert nothing_stored()
     again = post(BODY)
@@ -152,7 +152,7 @@ def test_row_other_key_order_has_a_live_payment(post):
 
 def test_row_other_key_order_is_paid(post, sandbox):
     first = post(BODY, key="first").json()["id"]
-    process_payment(payment_id=first)
+    process_payments(payment_ids=[first])
     answer = post(BODY, key="second")
     assert code(answer) == (409, "order_already_paid")
     assert answer.json()["payment_id"] == first
@@ -160,7 +160,7 @@ def test_row_other_key_order_is_paid(post, sandbox):
 
 def test_row_other_key_the_orders_last_payment_failed(post, sandbox):
     first = post({**BODY, "payment_method": "pm_declined"}, key="first").json()["id"]
-    process_payment(payment_id=first)
+    process_payments(payment_ids=[first])
     answer = post(BODY, key="second")
     assert answer.status_code == 202
     assert answer.json()["id"] != first
@@ -213,7 +213,7 @@ def age(days):
 
 
 def test_a_key_is_kept_for_thirty_days_and_forgotten_after(post, sandbox):
-    process_payment(payment_id=post(BODY).json()["id"])
+    process_payments(payment_ids=[post(BODY).json()["id"]])
     age(29.9)
     assert prune() == "Idempotency keys forgotten: 0."
     age(30.1)
@@ -226,7 +226,7 @@ def test_a_key_whose_payment_is_not_final_is_never_forgotten(post, sandbox, meth
     """Forgotten, the same request would make a second payment while the first may yet be charged."""
     payment = post({"amount": "1.00", "payment_method": method}).json()["id"]
     if method != "pm_ok":
-        process_payment(payment_id=payment)
+        process_payments(payment_ids=[payment])
     age(100)
     assert prune() == "Idempotency keys forgotten: 0."
 
@@ -238,7 +238,7 @@ def test_a_batch_of_nothing_is_refused(db):
 
 def test_many_keys_are_forgotten_in_small_batches(post, accept, sandbox):
     for number in range(7):
-        process_payment(payment_id=accept(key=f"key-{number}").pk)
+        process_payments(payment_ids=[accept(key=f"key-{number}").pk])
     age(31)
     accept(key="new")
     assert prune(batch=3) == "Idempotency keys forgotten: 7."

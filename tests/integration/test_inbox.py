@@ -21,10 +21,9 @@ from payments.errors import OrderAlreadyPaid
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, OutcomeUnknown
 from payments.models import GatewayEvent, Payment
-from payments.operations import handle_gateway_event, process_payment
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from payments.operations import handle_gateway_event, process_payments
 from payments.reads import last_error
+from tests.claiming import claim_one, settle_one
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,7 +85,7 @@ def told(payment, document):
 
 def unknown(accept, **fields):
     payment = accept(**fields)
-    settle(claim_payment(payment.pk), OutcomeUnknown(detail="no answer"))
+    settle_one(claim_one(payment.pk), OutcomeUnknown(detail="no answer"))
     payment.refresh_from_db()
     return payment
 
@@ -233,7 +232,7 @@ def test_what_postgresql_cannot_hold_keeps_no_approval_out(accept, extra):
 
 def test_the_webhook_of_an_ordinary_payment_warns_of_nothing(accept, caplog):
     payment = accept()
-    settle(claim_payment(payment.pk), Approved(reference="ch_00000001"))
+    settle_one(claim_one(payment.pk), Approved(reference="ch_00000001"))
     told(payment, event_of(payment))
     assert [record for record in caplog.records if record.levelname not in {"INFO", "DEBUG"}] == []
 
@@ -251,9 +250,9 @@ def test_an_approval_settles_an_unknown_outcome_without_asking(accept):
 def test_an_approval_before_the_answer_to_the_call_settles_and_the_answer_changes_nothing(accept):
     """The webhook overtakes the response."""
     payment = accept()
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     assert told(payment, event_of(payment)) == "approval taken up"
-    settle(claim, OutcomeUnknown(detail="no whole answer within 20 s"))
+    settle_one(claim, OutcomeUnknown(detail="no whole answer within 20 s"))
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert [attempt.outcome for attempt in payment.attempts.all()] == ["unknown"]
@@ -262,23 +261,23 @@ def test_an_approval_before_the_answer_to_the_call_settles_and_the_answer_change
 
 def test_the_answer_of_the_same_charge_after_its_webhook_is_no_second_charge(accept):
     payment = accept()
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     told(payment, event_of(payment))
-    settle(claim, Approved(reference="ch_00000001"))
+    settle_one(claim, Approved(reference="ch_00000001"))
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review) == ("succeeded", False)
 
 
 def test_an_approval_of_what_succeeded_is_nothing_new(accept):
     payment = accept()
-    settle(claim_payment(payment.pk), Approved(reference="ch_00000001"))
+    settle_one(claim_one(payment.pk), Approved(reference="ch_00000001"))
     assert told(payment, event_of(payment)) == "known already"
     assert (payment.status, payment.needs_review) == ("succeeded", False)
 
 
 def test_an_approval_after_a_failure_is_a_late_success(accept):
     payment = accept(order_id="o-1")
-    settle(claim_payment(payment.pk), Declined(decline_code="x", detail=""))
+    settle_one(claim_one(payment.pk), Declined(decline_code="x", detail=""))
     assert told(payment, event_of(payment, charge="ch_9")) == "approval taken up"
     assert (payment.status, payment.error_code, payment.needs_review) == ("failed", "late_success", True)
     assert (payment.holds_order, payment.amount_captured) == (True, payment.amount)
@@ -287,14 +286,14 @@ def test_an_approval_after_a_failure_is_a_late_success(accept):
 def test_an_approval_under_the_reference_of_the_decline_is_a_late_success(accept):
     """One object of the gateway, first declined and then paid after all."""
     payment = accept(order_id="o-1")
-    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no", reference="pi_1"))
+    settle_one(claim_one(payment.pk), Declined(decline_code="card_declined", detail="no", reference="pi_1"))
     assert told(payment, event_of(payment, charge="pi_1")) == "approval taken up"
     assert (payment.amount_captured, payment.needs_review) == (payment.amount, True)
 
 
 def test_nobody_is_told_to_pay_again_after_a_late_success(accept):
     payment = accept(order_id="o-1")
-    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no"))
+    settle_one(claim_one(payment.pk), Declined(decline_code="card_declined", detail="no"))
     told(payment, event_of(payment))
     assert last_error(payment)["advice"] == ERRORS["late_success"]
     with pytest.raises(OrderAlreadyPaid):
@@ -303,7 +302,7 @@ def test_nobody_is_told_to_pay_again_after_a_late_success(accept):
 
 def test_two_late_successes_are_two_charges(accept):
     payment = accept()
-    settle(claim_payment(payment.pk), Declined(decline_code="card_declined", detail="no"))
+    settle_one(claim_one(payment.pk), Declined(decline_code="card_declined", detail="no"))
     told(payment, event_of(payment, charge="ch_2"))
     told(payment, event_of(payment, charge="ch_3", event_id="evt_2"))
     assert (payment.error_code, payment.gateway_reference, payment.error_detail) == ("charged_twice", "ch_2", "ch_3")
@@ -311,7 +310,7 @@ def test_two_late_successes_are_two_charges(accept):
 
 def test_a_second_charge_of_a_succeeded_payment_is_flagged_once(accept):
     payment = accept()
-    settle(claim_payment(payment.pk), Approved(reference="ch_1"))
+    settle_one(claim_one(payment.pk), Approved(reference="ch_1"))
     assert told(payment, event_of(payment, charge="ch_2")) == "approval taken up"
     assert told(payment, event_of(payment, charge="ch_2", event_id="evt_2")) == "known already"
     assert (payment.status, payment.error_code) == ("succeeded", "charged_twice")
@@ -323,7 +322,7 @@ def test_an_approval_of_a_payment_that_nobody_has_taken_up_yet_settles_it(accept
     payment = accept()
     assert told(payment, event_of(payment)) == "approval taken up"
     assert payment.status == "succeeded"
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
 
 
 def test_a_decline_is_not_believed_but_looked_up_at_once(accept):
@@ -331,7 +330,7 @@ def test_a_decline_is_not_believed_but_looked_up_at_once(accept):
     assert payment.next_attempt_at > payment.created_at + timedelta(seconds=1)
     result = told(payment, event_of(payment, "charge.failed", decline_code="card_declined"))
     assert (result, payment.status) == ("look-up brought forward", "unknown")
-    assert claim_payment(payment.pk).kind == "lookup"
+    assert claim_one(payment.pk).kind == "lookup"
 
 
 @pytest.mark.parametrize(
@@ -372,7 +371,7 @@ def test_any_order_of_arrival_gives_the_same_final_state(accept, sandbox, settin
     ]
     for number in order:
         told(payment, documents[number])
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.version) == ("succeeded", False, 4)
     assert sandbox.charges() == []  # nothing was sent

@@ -23,6 +23,7 @@ from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import accept
 from payments.states import Status
 from payments.velocity import blocks_in_force
+from tests.decisions import resolve
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -561,13 +562,11 @@ def test_the_senders_request_id_is_kept_where_it_is_sound(headers, correlation_i
 
 def replay(letter):
     """Decide on a letter, work it off, and hand what the relay would publish to intake."""
-    decided = resolutions.resolve(
-        Selection(ids=(letter.pk,)), Resolution.Action.REPLAY, reason="mended", by="ada", in_background=False
-    )
+    decided = resolve(Selection(ids=(letter.pk,)), Resolution.Action.REPLAY, reason="mended", by="ada")
     done = resolutions.work_off(decided.pk)
     assert (done.replayed, done.blocked) == (1, 0)
     row = work().get(actor="")
-    envelope = to_envelope(row)
+    envelope = to_envelope([row])
     row.delete()
     assert (envelope.exchange, envelope.routing_key) == ("", QUEUE)
     receive(envelope.body, message_id=envelope.message_id, headers=envelope.headers)

@@ -139,7 +139,7 @@ def test_the_consoles_login_locks_in_the_same_way(anybody, person):
     person({}, is_staff=True)
     assert [knock(WRONG).status_code for _ in range(5)] == [200] * 4 + [429]
     page = knock(PASSWORD)
-    assert (page.status_code, page["Retry-After"]) == (429, "900")
+    assert (page.status_code, page["Retry-After"], page["Cache-Control"]) == (429, "900", "no-store")
     assert "too many attempts" in page.content.decode()
     assert "15 minutes" in page.content.decode()
     assert knock(PASSWORD, address=ELSEWHERE).status_code == 302

@@ -23,8 +23,7 @@ from notifications import messages, rescue
 from notifications.models import Audience, Channel, Delivery, Preference
 from payments.gateways.base import Approved
 from payments.models import Payment
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.outbox import subscribed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,7 +90,7 @@ def run_everything():
 
 
 def pay(payment):
-    settle(claim_payment(payment.pk), Approved(reference="r"))
+    settle_one(claim_one(payment.pk), Approved(reference="r"))
     return payment
 
 

@@ -14,11 +14,11 @@ from messaging.models import DeadLetter, OutboxMessage
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
-from payments.operations import process_payment
-from payments.operations.claims import claim_payment
-from payments.operations.process import call_gateway, settle_surely
+from payments.operations import process_payments
+from payments.operations.process import settle_surely
 from payments.operations.schedule import LOOKUP_DELAYS
-from payments.operations.settle import settle
+from payments.operations.settle import Answered
+from tests.claiming import call_now, claim_one, settle_one
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,7 +27,7 @@ HOUR_AGO = Now() - timedelta(hours=1)
 
 
 def process(payment):
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     return payment
 
@@ -168,8 +168,8 @@ def test_only_near_look_ups_are_staged_in_the_outbox(accept, sandbox):
 
 def answered(payment, answer):
     """Claim a payment and settle it with an answer that the wire might have brought."""
-    claim = claim_payment(payment.pk)
-    following = settle(claim, answer)
+    claim = claim_one(payment.pk)
+    following = settle_one(claim, answer)
     payment.refresh_from_db()
     return following
 
@@ -209,8 +209,8 @@ def test_past_the_key_window_nothing_is_ever_sent_again(accept, sandbox):
 def test_exhausted_retries_do_not_fail_a_payment_that_may_have_been_charged(accept, sandbox):
     """One attempt under the key was abandoned by a dead worker: the rest being refused proves nothing."""
     payment = accept()
-    claim = claim_payment(payment.pk)
-    settle(claim, Unavailable(detail="503"))
+    claim = claim_one(payment.pk)
+    settle_one(claim, Unavailable(detail="503"))
     payment.attempts.update(outcome="abandoned")
     Payment.objects.filter(pk=payment.pk).update(retries=3, next_attempt_at=HOUR_AGO)
     answered(payment, Unavailable(detail="503"))
@@ -238,7 +238,7 @@ def test_a_look_up_that_finds_a_decline_fails_the_payment(accept, sandbox):
 
 
 def test_claim_pending_is_charged(accept):
-    claim = claim_payment(accept().pk)
+    claim = claim_one(accept().pk)
     assert (claim.kind, claim.fence) == ("charge", 1)
     payment = Payment.objects.get()
     assert payment.status == "processing"
@@ -249,29 +249,29 @@ def test_claim_pending_is_charged(accept):
 
 def test_claim_processing_that_is_due_is_charged_again(accept):
     payment = accept()
-    settle(claim_payment(payment.pk), Unavailable(detail="503"))
+    settle_one(claim_one(payment.pk), Unavailable(detail="503"))
     make_due(payment)
-    assert claim_payment(payment.pk).kind == "charge"
+    assert claim_one(payment.pk).kind == "charge"
 
 
 def test_claim_processing_that_is_not_yet_due_is_left_alone(accept):
     payment = accept()
-    settle(claim_payment(payment.pk), Unavailable(detail="503"))
-    assert claim_payment(payment.pk) is None
+    settle_one(claim_one(payment.pk), Unavailable(detail="503"))
+    assert claim_one(payment.pk) is None
 
 
 def test_claim_under_a_live_lease_is_left_alone(accept):
     payment = accept()
-    assert claim_payment(payment.pk) is not None
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is not None
+    assert claim_one(payment.pk) is None
     assert payment.attempts.count() == 1
 
 
 def test_claim_with_an_expired_lease_looks_first_and_never_sends(accept):
     payment = accept()
-    first = claim_payment(payment.pk)
+    first = claim_one(payment.pk)
     make_due(payment, lease_expires_at=HOUR_AGO)
-    second = claim_payment(payment.pk)
+    second = claim_one(payment.pk)
     assert (second.kind, second.fence) == ("lookup", first.fence + 1)
     assert outcomes(payment) == ["charge abandoned", "lookup "]
     payment.refresh_from_db()
@@ -281,29 +281,29 @@ def test_claim_with_an_expired_lease_looks_first_and_never_sends(accept):
 def test_claim_unknown_that_is_due_is_looked_up(accept):
     payment = accept()
     answered(payment, OutcomeUnknown(detail="reset"))
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     make_due(payment)
-    assert claim_payment(payment.pk).kind == "lookup"
+    assert claim_one(payment.pk).kind == "lookup"
 
 
 def test_claim_of_a_look_up_with_an_expired_lease_looks_again(accept):
     payment = accept()
     answered(payment, OutcomeUnknown(detail="reset"))
     make_due(payment)
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     make_due(payment, lease_expires_at=HOUR_AGO)
-    assert claim_payment(payment.pk).kind == "lookup"
+    assert claim_one(payment.pk).kind == "lookup"
 
 
 @pytest.mark.parametrize("answer", [Approved(reference="ch_1"), Declined(decline_code="x", detail="")])
 def test_claim_of_a_final_payment_is_left_alone(accept, answer):
     payment = accept()
     answered(payment, answer)
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
 
 
 def test_claim_of_a_payment_that_does_not_exist_is_left_alone(merchant):
-    assert claim_payment(merchant.pk) is None
+    assert claim_one(merchant.pk) is None
 
 
 def test_many_workers_at_once_make_one_charge(accept, sandbox):
@@ -311,7 +311,7 @@ def test_many_workers_at_once_make_one_charge(accept, sandbox):
 
     def work(_):
         try:
-            process_payment(payment_id=payment.pk)
+            process_payments(payment_ids=[payment.pk])
         finally:
             connections.close_all()
 
@@ -328,13 +328,13 @@ def test_many_workers_at_once_make_one_charge(accept, sandbox):
 
 def test_an_answer_survives_the_loss_of_the_connection_it_was_to_be_stored_through(accept, settings):
     payment = accept()
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (backend,) = cursor.fetchone()
     with psycopg.connect(os.environ["DATABASE_URL"].rpartition("/")[0] + "/postgres", autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
-    assert settle_surely(claim, Approved(reference="ch_1")) is None
+    assert settle_surely([Answered(claim, Approved(reference="ch_1"))]) == []
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert outcomes(payment) == ["charge approved"]
@@ -343,9 +343,9 @@ def test_an_answer_survives_the_loss_of_the_connection_it_was_to_be_stored_throu
 def test_an_answer_that_is_stored_twice_counts_once(accept):
     """The commit went through, and only the news of it was lost: the second try finds it done."""
     payment = accept()
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     for _ in range(2):
-        assert settle(claim, Unavailable(detail="503")) is None
+        assert settle_one(claim, Unavailable(detail="503")) is None
     payment.refresh_from_db()
     assert (payment.retries, payment.status) == (1, "processing")
     assert work().count() == 2  # the first message and one retry
@@ -362,8 +362,8 @@ def test_a_request_that_the_gateway_calls_wrong_fails_at_once(accept, sandbox):
 def test_a_worker_with_too_little_lease_left_does_not_call(accept, sandbox, settings):
     settings.GATEWAYS = {"sandbox": {**settings.GATEWAYS["sandbox"], "LEASE": 0.5}}
     registry.get.cache_clear()
-    claim = claim_payment(accept().pk)
-    assert call_gateway(claim) is None
+    claim = claim_one(accept().pk)
+    assert call_now(claim) is None
     assert sandbox.charges() == []
 
 
@@ -373,23 +373,23 @@ def test_a_worker_held_up_while_it_claims_does_not_think_its_lease_longer_than_i
     real = registry.get(payment.gateway)
     moments = iter([100.0])  # the claim reads the clock once, before it asks the database
     monkeypatch.setattr("payments.operations.claims.time", SimpleNamespace(monotonic=lambda: next(moments)))
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     assert claim.lease_ends == 100.0 + real.lease.total_seconds()
 
 
 def late(accept, state_now):
     """A worker's claim that another worker has taken over since; the payment is as `state_now` left it."""
     payment = accept(order_id="o-1")
-    slow = claim_payment(payment.pk)
+    slow = claim_one(payment.pk)
     make_due(payment, lease_expires_at=HOUR_AGO)
-    settle(claim_payment(payment.pk), state_now)
+    settle_one(claim_one(payment.pk), state_now)
     payment.refresh_from_db()
     return payment, slow
 
 
 def test_an_approval_that_comes_late_settles_an_unknown_payment(accept):
     payment, slow = late(accept, OutcomeUnknown(detail="timeout"))
-    assert settle(slow, Approved(reference="ch_1")) is None
+    assert settle_one(slow, Approved(reference="ch_1")) is None
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert payment.attempts.get(pk=slow.attempt_id).outcome == "approved"
@@ -398,7 +398,7 @@ def test_an_approval_that_comes_late_settles_an_unknown_payment(accept):
 def test_a_late_refusal_is_recorded_and_changes_nothing(accept):
     payment, slow = late(accept, OutcomeUnknown(detail="timeout"))
     before = (payment.status, payment.fence, payment.next_attempt_at)
-    settle(slow, Unavailable(detail="503"))
+    settle_one(slow, Unavailable(detail="503"))
     payment.refresh_from_db()
     assert (payment.status, payment.fence, payment.next_attempt_at) == before
     assert payment.attempts.get(pk=slow.attempt_id).outcome == "unavailable"
@@ -406,7 +406,7 @@ def test_a_late_refusal_is_recorded_and_changes_nothing(accept):
 
 def test_a_late_success_after_failure_is_recorded_and_holds_the_order(accept):
     payment, slow = late(accept, Declined(decline_code="card_declined", detail="no"))
-    settle(slow, Approved(reference="ch_1"))
+    settle_one(slow, Approved(reference="ch_1"))
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.holds_order) == ("failed", True, True)
     assert (payment.amount_captured, payment.gateway_reference) == (1000, "ch_1")
@@ -416,7 +416,7 @@ def test_a_late_success_after_failure_is_recorded_and_holds_the_order(accept):
 def test_a_late_success_while_another_payment_has_the_order_is_flagged_and_not_dropped(accept):
     payment, slow = late(accept, Declined(decline_code="card_declined", detail="no"))
     accept(key="key-2", order_id="o-1")
-    settle(slow, Approved(reference="ch_1"))
+    settle_one(slow, Approved(reference="ch_1"))
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.holds_order) == ("failed", True, False)
     assert payment.gateway_reference == "ch_1"
@@ -424,13 +424,13 @@ def test_a_late_success_while_another_payment_has_the_order_is_flagged_and_not_d
 
 def test_two_charges_of_one_payment_are_seen(accept):
     payment, slow = late(accept, Approved(reference="ch_1"))
-    settle(slow, Approved(reference="ch_2"))
+    settle_one(slow, Approved(reference="ch_2"))
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.error_code) == ("succeeded", True, "charged_twice")
 
 
 def test_the_same_late_answer_to_a_succeeded_payment_is_nothing_new(accept):
     payment, slow = late(accept, Approved(reference="ch_1"))
-    settle(slow, Approved(reference="ch_1"))
+    settle_one(slow, Approved(reference="ch_1"))
     payment.refresh_from_db()
     assert not payment.needs_review

@@ -14,17 +14,18 @@ from merchants.audit import by_shell
 from messaging.judgements import Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.previews import preview
-from messaging.resolutions import resolve, work_off
+from messaging.resolutions import work_off
 from messaging.selections import Selection
 from payments import breaker, replay
 from payments.errors import OrderAlreadyPaid
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
-from payments.operations import outcomes, process_payment
-from payments.operations.claims import claim_payment, lock_payment
+from payments.operations import outcomes, process_payments
+from payments.operations.claims import lock_payment
 from payments.operations.replay import IN_HAND, PAID_OTHERWISE, UNDER_WAY
-from payments.operations.settle import settle
 from payments.states import AttemptKind
+from tests.claiming import claim_one, settle_one
+from tests.decisions import resolve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,10 +52,10 @@ def answers(payment, *said):
     asked = []
     for answer in said:
         Payment.objects.filter(pk=payment.pk, next_attempt_at__isnull=False).update(next_attempt_at=HOUR_AGO)
-        claim = claim_payment(payment.pk)
+        claim = claim_one(payment.pk)
         while claim is not None:
             asked.append((claim.kind, claim.request.key.rpartition(":")[2]))
-            claim = settle(claim, answer)
+            claim = settle_one(claim, answer)
             if claim is not None:
                 asked.append((claim.kind, claim.request.key.rpartition(":")[2]))
                 break
@@ -64,7 +65,7 @@ def answers(payment, *said):
 
 def send_back(payment):
     """Replay all that is open, as staff would."""
-    resolution = resolve(Selection(), REPLAY, reason="the gateway is back", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="the gateway is back", by="staff")
     done = work_off(resolution.pk)
     payment.refresh_from_db()
     return done
@@ -91,7 +92,7 @@ def test_a_dead_payment_goes_back_with_its_letter_and_its_message_in_one_commit(
 
 def test_a_crash_in_the_middle_of_a_replay_leaves_nothing_of_it(dead, monkeypatch):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     monkeypatch.setattr("messaging.resolutions.failpoint", lambda _name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         work_off(resolution.pk)
@@ -105,10 +106,10 @@ def test_a_crash_in_the_middle_of_a_replay_leaves_nothing_of_it(dead, monkeypatc
 def test_a_replay_of_what_was_never_sent_charges_without_asking_first(accept, sandbox):
     payment = accept()
     Payment.objects.filter(pk=payment.pk).update(charge_before=HOUR_AGO)
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     send_back(payment)
     assert not payment.look_up_first
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.charge_attempts) == ("succeeded", 1)
 
@@ -119,7 +120,7 @@ def test_a_replay_of_what_was_never_sent_charges_without_asking_first(accept, sa
 def test_a_replay_never_charges_before_the_gateway_was_asked_about_the_key(dead):
     payment = dead()
     send_back(payment)
-    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+    assert claim_one(payment.pk).kind == AttemptKind.LOOKUP
 
 
 def test_a_charge_that_arrived_after_all_is_not_made_again(dead):
@@ -158,12 +159,12 @@ def test_past_the_keys_window_nothing_is_sent_again(dead):
 def test_a_worker_that_died_asking_leaves_the_question_and_no_unknown_outcome(dead):
     payment = dead()
     send_back(payment)
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     payment.refresh_from_db()
     assert (claim.kind, payment.status, payment.look_up_first) == (AttemptKind.LOOKUP, "processing", True)
-    following = settle(claim, Declined(decline_code="do_not_honor", detail=""))
+    following = settle_one(claim, Declined(decline_code="do_not_honor", detail=""))
     assert following.request.key.endswith(":charge:2")
 
 
@@ -182,7 +183,7 @@ def test_a_look_up_waits_for_a_paused_gateway_like_any_call(dead):
     payment = dead()
     send_back(payment)
     breaker.pause("sandbox", reason="r", who=by_shell("staff"))
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     payment.refresh_from_db()
     assert (payment.status, payment.look_up_first) == ("processing", True)
     assert payment.held_since is not None
@@ -190,14 +191,14 @@ def test_a_look_up_waits_for_a_paused_gateway_like_any_call(dead):
 
 def test_a_late_approval_settles_a_payment_that_waits_for_its_replay(accept):
     payment = accept()
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
-    lookup = claim_payment(payment.pk)
-    settle(lookup, Declined(decline_code="card_declined", detail=""))
+    lookup = claim_one(payment.pk)
+    settle_one(lookup, Declined(decline_code="card_declined", detail=""))
     Payment.objects.filter(pk=payment.pk).update(error_code="retries_exhausted")
     with transaction.atomic():
         assert replay.OWNER.send_back(str(payment.pk), now=timezone.now()).verdict == Verdict.GOES
-    settle(claim, Approved(reference="ch_late"))
+    settle_one(claim, Approved(reference="ch_late"))
     payment.refresh_from_db()
     assert (payment.status, payment.amount_captured, payment.needs_review) == ("succeeded", 1000, False)
 
@@ -206,11 +207,11 @@ def test_a_late_approval_settles_a_payment_that_waits_for_its_replay(accept):
 def test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up(dead, answer):
     payment = dead()
     send_back(payment)
-    lookup = claim_payment(payment.pk)
+    lookup = claim_one(payment.pk)
     breaker.pause("sandbox", reason="r", who=by_shell("staff"))
-    assert settle(lookup, answer) is None
+    assert settle_one(lookup, answer) is None
     breaker.resume("sandbox", who=by_shell("staff"))
-    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+    assert claim_one(payment.pk).kind == AttemptKind.LOOKUP
 
 
 # --- who may go back
@@ -228,7 +229,7 @@ def test_a_payment_whose_order_has_another_one_under_way_stays_failed(dead, acce
 
 def test_a_payment_whose_order_was_paid_meanwhile_is_never_charged(dead, accept, sandbox):
     payment = dead(order_id="o-1")
-    process_payment(payment_id=accept("key-2", order_id="o-1").pk)
+    process_payments(payment_ids=[accept("key-2", order_id="o-1").pk])
     assert preview(Selection()).count(Verdict.SETTLED) == 1
     done = send_back(payment)
     assert (done.superseded, payment.status) == (1, "failed")
@@ -297,7 +298,7 @@ def test_a_payment_that_was_paid_late_is_settled_and_not_charged_again(dead):
 
 def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     with elsewhere_locked("payments_payment", payment.pk):
         assert work_off(resolution.pk).blocked == 1
     assert DeadLetter.objects.get().note == IN_HAND
@@ -305,7 +306,7 @@ def test_a_payment_in_somebodys_hand_is_left_to_them(dead):
 
 def test_a_stray_message_that_holds_a_payment_for_an_instant_leaves_no_letter_behind(dead, monkeypatch):
     payment = dead()
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     with ExitStack() as stray:
         stray.enter_context(elsewhere_locked("payments_payment", payment.pk))
         monkeypatch.setattr("payments.operations.replay.time.sleep", lambda _seconds: stray.close())
@@ -325,11 +326,11 @@ def test_a_letter_of_a_payment_in_work_only_has_it_taken_up(accept):
 def test_a_replay_of_what_waits_with_people_is_not_in_vain(accept):
     """After its last look-up nothing is ever due, and the message alone would do nothing."""
     payment = accept()
-    settle(claim_payment(payment.pk), OutcomeUnknown(detail="reset"))
+    settle_one(claim_one(payment.pk), OutcomeUnknown(detail="reset"))
     Payment.objects.update(needs_review=True, next_attempt_at=None, revive_at=None)
     letter_of(payment)
     assert send_back(payment).replayed == 1
-    assert claim_payment(payment.pk).kind == AttemptKind.LOOKUP
+    assert claim_one(payment.pk).kind == AttemptKind.LOOKUP
 
 
 @pytest.mark.parametrize("subject", ["payment:0199f000-0000-7000-8000-000000000001", "payment:nonsense", "payment:"])
@@ -339,7 +340,7 @@ def test_a_letter_of_no_payment_of_ours_stays_open(db, subject):
         first_failed_at=timezone.now(), last_failed_at=timezone.now(),
     )  # fmt: skip
     assert preview(Selection()).count(Verdict.BLOCKED) == 1
-    resolution = resolve(Selection(), REPLAY, reason="r", by="staff", in_background=False)
+    resolution = resolve(Selection(), REPLAY, reason="r", by="staff")
     assert work_off(resolution.pk).blocked == 1
     letter.refresh_from_db()
     assert (letter.state, letter.note) == ("open", "there is no such payment")
@@ -352,7 +353,7 @@ def test_a_letter_whose_payment_has_moved_on_is_superseded(accept, sandbox, dead
     payment, still_dead = accept("key-2"), dead()
     letter_of(payment)
     assert replay.supersede_settled() == 0
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     assert replay.supersede_settled() == 1
     assert {letter.subject: letter.state for letter in DeadLetter.objects.all()} == {
         f"payment:{payment.pk}": "superseded",
@@ -365,7 +366,7 @@ def test_closing_what_is_settled_waits_for_nobody(accept, sandbox):
     first, second = accept("key-1"), accept("key-2")
     for payment in (first, second):
         held = letter_of(payment)
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
     with elsewhere_locked("messaging_deadletter", held.pk):
         assert replay.supersede_settled() == 1
     assert replay.supersede_settled() == 1

@@ -14,8 +14,8 @@ from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.selections import Selection
 from payments.gateways.base import Unavailable
 from payments.models import Payment
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
+from tests.decisions import resolve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +33,7 @@ def dead(accept):
         payment = accept(f"key-{number}", order_id=f"o-{number}")
         for _ in range(4):
             Payment.objects.filter(pk=payment.pk).update(next_attempt_at=payment.created_at)
-            settle(claim_payment(payment.pk), Unavailable(detail="503"))
+            settle_one(claim_one(payment.pk), Unavailable(detail="503"))
     OutboxMessage.objects.all().delete()
 
 
@@ -65,7 +65,7 @@ def test_a_replay_acts_and_a_second_one_finds_nothing_to_do(dead):
 
 @pytest.mark.parametrize("beside", [["--dry-run"], ["7"], ["--discard"], ["--rate", "5"], ["--since", "2h"]])
 def test_a_resume_ignores_no_other_option(dead, beside):
-    resolution = resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    resolution = resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
     resolutions.stop(resolution.pk, by="ada")
     with pytest.raises(CommandError, match=r"leave .* out. Nothing was done"):
         run("--resume", str(resolution.pk), *beside)
@@ -73,7 +73,7 @@ def test_a_resume_ignores_no_other_option(dead, beside):
 
 
 def test_letters_in_the_hands_of_a_resolution_are_not_said_to_be_gone(dead):
-    resolutions.resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
+    resolve(Selection(), Resolution.Action.REPLAY, reason="why", by="ada")
     shown = run("--dry-run")
     assert "A running resolution has 3 that match in hand" in shown
     assert "No other open dead letter matches." in shown
@@ -100,7 +100,7 @@ def test_a_rate_beyond_reason_is_refused_before_anything_is_done(dead, rate):
     assert not Resolution.objects.exists()
 
 
-@pytest.mark.parametrize("reason", [[], ["--reason", "  "], ["--reason", "x" * 501]])
+@pytest.mark.parametrize("reason", [[], ["--reason", "  "], ["--reason", "..."], ["--reason", "x" * 501]])
 def test_nothing_is_done_without_a_reason(dead, reason):
     with pytest.raises(CommandError, match="say why"):
         run(*reason)

@@ -10,8 +10,8 @@ from django.db.models.functions import Now
 from messaging.models import OutboxMessage
 from payments import rescue
 from payments.models import Payment
-from payments.operations import process_payment
-from payments.operations.claims import claim_payment
+from payments.operations import process_payments
+from tests.claiming import call_now, claim_one
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +54,7 @@ def test_each_revival_waits_twice_as_long_up_to_ten_minutes(accept):
 def test_a_claim_starts_the_waits_anew(accept):
     payment = accept()
     lose_message_and_wait(revivals=5)
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     payment.refresh_from_db()
     assert payment.revivals == 0
     assert payment.revive_at == payment.lease_expires_at
@@ -63,18 +63,18 @@ def test_a_claim_starts_the_waits_anew(accept):
 def test_a_payment_whose_worker_died_is_looked_up_and_settled(accept, sandbox):
     """Killed between the gateway's approval and the commit: the charge is there, our row does not know."""
     payment = accept()
-    claim = claim_payment(payment.pk)
-    claim.gateway.adapter.charge(claim.request, deadline=5)
+    claim = claim_one(payment.pk)
+    call_now(claim)
     lose_message_and_wait(lease_expires_at=Now() - timedelta(seconds=1))
     assert rescue.run_once() == 1
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert len(sandbox.charges(payment)) == 1
 
 
 def test_a_final_payment_is_never_rescued(accept, sandbox):
-    process_payment(payment_id=accept().pk)
+    process_payments(payment_ids=[accept().pk])
     assert Payment.objects.get().revive_at is None
 
 

@@ -15,8 +15,9 @@ from messaging.judgements import Judgement, Verdict
 from messaging.models import DeadLetter, OutboxMessage, Resolution
 from messaging.previews import preview
 from messaging.relay import to_envelope
-from messaging.resolutions import REVIVE_AFTER, rescue, resolve, resume, stop, work_off
+from messaging.resolutions import REVIVE_AFTER, rescue, resume, stop, work_off
 from messaging.selections import Selection, causes
+from tests.decisions import resolve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,7 +44,7 @@ def letters(db):
 
 
 def decide(selection=None, action=REPLAY, **options):
-    return resolve(selection or Selection(), action, **{"reason": "r", "by": "ada", "in_background": False, **options})
+    return resolve(selection or Selection(), action, **{"reason": "r", "by": "ada", **options})
 
 
 def work_off_all(resolution):
@@ -177,7 +178,7 @@ def test_a_body_from_outside_goes_out_byte_for_byte(letters):
     body = b'{"amount": 1.10}\xff\x00'
     (letter,) = letters(actor="", queue="payment_initiation", payload={}, body=body, body_size=len(body))
     work_off_all(decide())
-    envelope = to_envelope(OutboxMessage.objects.get())
+    envelope = to_envelope([OutboxMessage.objects.get()])
     assert (envelope.body, envelope.routing_key, envelope.exchange) == (body, "payment_initiation", "")
     assert envelope.headers == {"request_id": "", "replay_of": letter.pk}
 
@@ -237,7 +238,7 @@ def test_an_interrupted_resolution_goes_on_where_it_was(letters):
 
 def test_a_worker_sees_to_it_that_the_next_chunk_follows(letters):
     letters(250)
-    resolution = decide(in_background=True)
+    resolution = decide()
     follow_ups = OutboxMessage.objects.filter(actor="continue_resolutions")
     for done in (100, 200):
         follow_ups.delete()
@@ -252,8 +253,7 @@ def test_a_worker_sees_to_it_that_the_next_chunk_follows(letters):
 
 def test_a_rate_is_never_exceeded(letters):
     letters(25)
-    resolution = decide(rate=10, in_background=True)
-    OutboxMessage.objects.all().delete()
+    resolution = decide(rate=10)
     work_off(resolution.pk, in_background=True)
     resolution.refresh_from_db()
     assert resolution.replayed == 10
@@ -263,8 +263,7 @@ def test_a_rate_is_never_exceeded(letters):
 
 def test_a_message_that_comes_twice_does_not_double_the_rate(letters):
     letters(25)
-    resolution = decide(rate=10, in_background=True)
-    OutboxMessage.objects.all().delete()
+    resolution = decide(rate=10)
     for _copy in range(3):
         actors.continue_resolutions.fn([resolution.pk])
     resolution.refresh_from_db()
@@ -278,7 +277,7 @@ def test_a_message_that_comes_twice_does_not_double_the_rate(letters):
 
 def test_a_worker_whose_clock_is_wrong_neither_delays_messages_nor_calls_the_rescue(letters, monkeypatch):
     letters(150)
-    resolution = decide(in_background=True)
+    resolution = decide()
     monkeypatch.setattr("django.utils.timezone.now", lambda: NOON)
     actors.continue_resolutions.fn([resolution.pk])
     assert rescue() == 0

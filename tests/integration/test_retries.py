@@ -18,10 +18,9 @@ from messaging.models import DeadLetter, OutboxMessage
 from payments import breaker, release
 from payments.gateways.base import Approved, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
-from payments.operations import process_payment, retry_now
-from payments.operations.claims import claim_payment
+from payments.operations import process_payments, retry_now
 from payments.operations.schedule import LOOKUP_DELAYS
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,7 +29,7 @@ HOUR_AGO = Now() - timedelta(hours=1)
 
 
 def answered(payment, answer):
-    following = settle(claim_payment(payment.pk), answer)
+    following = settle_one(claim_one(payment.pk), answer)
     payment.refresh_from_db()
     return following
 
@@ -57,7 +56,7 @@ def test_no_retry_comes_before_the_time_that_the_gateway_asked_for(accept, asked
 def test_a_payment_nobody_took_up_in_time_is_never_charged_and_becomes_a_dead_letter(accept, sandbox):
     payment = accept(order_id="o-1")
     columns(payment, charge_before=HOUR_AGO)
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.error_code, payment.holds_order) == ("failed", "expired", False)
     assert [event.type for event in payment.events.order_by("version")][1:] == ["payment.processing", "payment.failed"]
@@ -70,7 +69,7 @@ def test_a_retry_that_came_of_age_is_not_sent(accept, sandbox):
     payment = accept()
     answered(payment, Unavailable(detail="503"))
     columns(payment, charge_before=HOUR_AGO, next_attempt_at=HOUR_AGO)
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.error_code, payment.charge_attempts) == ("failed", "expired", 1)
     assert sandbox.charges() == []
@@ -79,11 +78,11 @@ def test_a_retry_that_came_of_age_is_not_sent(accept, sandbox):
 def test_a_payment_that_waited_too_long_for_its_gateway_is_not_charged(accept, sandbox):
     breaker.pause("sandbox", reason="r", who=by_shell("b"))
     payment = accept()
-    assert claim_payment(payment.pk) is None
+    assert claim_one(payment.pk) is None
     columns(payment, charge_before=HOUR_AGO)
     breaker.resume("sandbox", who=by_shell("b"))
     release.run_once()
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert (payment.status, payment.error_code, payment.held_since) == ("failed", "expired", None)
     assert sandbox.charges() == []
@@ -93,9 +92,9 @@ def test_an_unknown_outcome_never_fails_by_age(accept):
     payment = accept()
     answered(payment, OutcomeUnknown(detail="no answer"))
     columns(payment, charge_before=HOUR_AGO, next_attempt_at=HOUR_AGO)
-    claim = claim_payment(payment.pk)
+    claim = claim_one(payment.pk)
     assert claim.kind == "lookup"
-    settle(claim, Approved(reference="ch_1"))
+    settle_one(claim, Approved(reference="ch_1"))
     payment.refresh_from_db()
     assert payment.status == "succeeded"
 
@@ -112,9 +111,9 @@ def test_what_is_not_found_and_too_old_is_not_sent_again(accept):
 def test_a_payment_that_may_have_been_charged_never_expires(accept):
     """Its lease ran out, so that a call may have been made: it is looked up, however old it is."""
     payment = accept()
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     columns(payment, charge_before=HOUR_AGO, lease_expires_at=HOUR_AGO)
-    assert claim_payment(payment.pk).kind == "lookup"
+    assert claim_one(payment.pk).kind == "lookup"
 
 
 def test_the_age_limit_is_a_day_from_acceptance(accept):
@@ -139,7 +138,7 @@ def test_a_look_up_is_brought_forward_and_never_becomes_a_charge(accept):
     payment = accept()
     answered(payment, OutcomeUnknown(detail="no answer"))
     assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
-    assert claim_payment(payment.pk).kind == "lookup"
+    assert claim_one(payment.pk).kind == "lookup"
 
 
 def test_a_payment_whose_look_ups_are_used_up_can_be_looked_up_once_more(accept):
@@ -183,7 +182,7 @@ def test_a_payment_that_somebody_has_in_hand_is_left_to_them(accept):
 
 def test_a_call_under_way_is_never_doubled(accept):
     payment = accept()
-    claim_payment(payment.pk)
+    claim_one(payment.pk)
     OutboxMessage.objects.all().delete()
     assert not retry_now(payment_id=payment.pk, who=by_shell("alice"))
     assert not work().exists()
@@ -202,7 +201,7 @@ def test_a_paused_gateway_is_respected(accept, sandbox):
     answered(payment, Unavailable(detail="503"))
     breaker.pause("sandbox", reason="r", who=by_shell("b"))
     assert retry_now(payment_id=payment.pk, who=by_shell("alice"))
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     payment.refresh_from_db()
     assert payment.held_since is not None
     assert sandbox.charges() == []
@@ -249,7 +248,7 @@ def test_the_admin_brings_a_selection_forward(accept):
     answered(final, Approved(reference="ch_1"))
     page = change_list(User.objects.create_superuser("staff", password="not-typed"), waiting, final)
     assert b"Taken up now: 1. Did not wait for anything: 1." in page.content
-    assert claim_payment(waiting.pk) is not None
+    assert claim_one(waiting.pk) is not None
 
 
 def test_the_admin_lets_nobody_without_the_right_do_it(accept):

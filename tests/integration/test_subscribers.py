@@ -12,6 +12,7 @@ from messaging.models import OutboxMessage
 from messaging.publisher import Published
 from messaging.relay import run_once as relay_once
 from messaging.subscribers import run_once
+from tests.announcing import announcement
 from tests.outbox import subscribed, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,8 +61,7 @@ def effects():
 def announce(count=1):
     ids = [uuid.uuid4() for _ in range(count)]
     with transaction.atomic():
-        for id_ in ids:
-            outbox.announce("payment.created", b"{}", event_id=id_, content_type="application/json", request_id="r-1")
+        outbox.announce([announcement(id_, request_id="r-1") for id_ in ids])
     return ids
 
 

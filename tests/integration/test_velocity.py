@@ -20,7 +20,7 @@ from messaging.models import DeadLetter
 from payments import intake, velocity
 from payments.errors import TooManyDeclines
 from payments.models import DeclineBlock, Payment
-from payments.operations import process_payment
+from payments.operations import process_payments
 from payments.velocity import BLOCK_MERCHANT, BLOCK_PAYER, RENEW_EVERY, BlocksInForce, blocks_in_force
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,7 +40,7 @@ def declined(accept, sandbox):
         nonlocal total
         for _ in range(count):
             total += 1
-            process_payment(payment_id=accept(f"d-{total}", user_id=user_id, payment_method=method).pk)
+            process_payments(payment_ids=[accept(f"d-{total}", user_id=user_id, payment_method=method).pk])
         blocks_in_force.forget()  # as if a second had passed
 
     return do
@@ -68,7 +68,7 @@ def test_a_payment_that_goes_well_costs_no_look_at_declines(accept, sandbox, dja
     payment = accept("fine", user_id="alice")
     with django_assert_num_queries(0):
         velocity.require_unblocked(payment, now=timezone.now())
-    process_payment(payment_id=payment.pk)
+    process_payments(payment_ids=[payment.pk])
     assert not DeclineBlock.objects.exists()
 
 
@@ -123,7 +123,7 @@ def test_a_block_that_is_in_force_is_not_made_longer_by_declines_under_way(decli
     waiting = accept("waiting", user_id="mallory", payment_method="pm_declined")
     declined(3)
     ends_at = DeclineBlock.objects.get().ends_at
-    process_payment(payment_id=waiting.pk)
+    process_payments(payment_ids=[waiting.pk])
     assert DeclineBlock.objects.get().ends_at == ends_at
 
 
@@ -160,7 +160,7 @@ def test_declines_under_way_never_wait_for_each_other_at_the_block(declined, acc
     declined(1)
     with connection.get_new_connection(connection.get_connection_params()) as another:
         another.execute("BEGIN; SELECT FROM payments_declineblock FOR UPDATE")
-        process_payment(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
         another.execute("ROLLBACK")
     another.close()
     payment.refresh_from_db()

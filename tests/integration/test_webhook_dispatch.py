@@ -23,8 +23,7 @@ from notifications.models import Delivery, DeliveryAttempt
 from notifications.webhooks.caller import Caller
 from notifications.webhooks.dispatch import DEADLINE, Dispatch, Drain, shared_dispatch
 from payments.gateways.base import Approved
-from payments.operations.claims import claim_payment
-from payments.operations.settle import settle
+from tests.claiming import claim_one, settle_one
 from tests.deliveries import OK, again, delivery_to, endpoint_of
 from tests.receiver import Receiver
 from tests.system import eventually
@@ -72,7 +71,7 @@ def delivered(*rows):
 def test_a_payments_events_arrive_signed_and_can_be_put_in_order(accept, merchant, receiver, dispatch):
     endpoint, secret = endpoints.create(merchant=merchant, mode=Mode.TEST, url=receiver.url)
     payment = accept(metadata={"cart": "7"}, order_id="order-1")
-    settle(claim_payment(payment.pk), Approved(reference="r"))
+    settle_one(claim_one(payment.pk), Approved(reference="r"))
     subscribers.run_once("notifications")
     dispatch.work_off(endpoint.pk)
     eventually(delivered(*Delivery.objects.all()), within=20, what="all are delivered")

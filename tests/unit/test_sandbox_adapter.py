@@ -11,6 +11,7 @@ from payments.gateways.base import Approved, ChargeRequest, Declined, NotFound, 
 from payments.gateways.sandbox import SandboxGateway, read_answer
 from payments.gateways.transport import Answer, NoAnswer, NotSent
 from sandbox.behaviours import BEHAVIOURS
+from tests.claiming import wait_for
 
 REQUEST = ChargeRequest(
     key="k:charge:1",
@@ -178,7 +179,7 @@ class Wire:
         self.result = result
         self.sent = []
 
-    def send(self, method, url, **request):
+    async def send(self, method, url, **request):
         self.sent.append((method, url, request))
         if isinstance(self.result, Exception):
             raise self.result
@@ -197,7 +198,7 @@ def on_wire(monkeypatch):
 
 def test_a_charge_carries_its_key_and_every_term_of_the_payment(on_wire):
     wire = on_wire(Answer(200, json.dumps(APPROVAL).encode()))
-    assert isinstance(SandboxGateway("http://gateway").charge(REQUEST, deadline=2.0), Approved)
+    assert isinstance(wait_for(SandboxGateway("http://gateway").charge(REQUEST, deadline=2.0)), Approved)
     (method, url, request), *more = wire.sent
     assert not more
     assert (method, url, request["deadline"]) == ("POST", "http://gateway/v1/charges", 2.0)
@@ -211,19 +212,19 @@ def test_a_charge_carries_its_key_and_every_term_of_the_payment(on_wire):
 @pytest.mark.parametrize(("failure", "proof"), [(NotSent("refused"), Unavailable), (NoAnswer("reset"), OutcomeUnknown)])
 def test_a_charge_that_may_have_arrived_is_never_called_unavailable(on_wire, failure, proof):
     on_wire(failure)
-    assert SandboxGateway("http://gateway").charge(REQUEST, deadline=2.0) == proof(detail=str(failure))
+    assert wait_for(SandboxGateway("http://gateway").charge(REQUEST, deadline=2.0)) == proof(detail=str(failure))
 
 
 @pytest.mark.parametrize("failure", [NotSent("refused"), NoAnswer("reset")])
 def test_a_look_up_that_did_not_get_through_never_finds_nothing(on_wire, failure):
     on_wire(failure)
-    answer = SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0)
+    answer = wait_for(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0))
     assert answer == OutcomeUnknown(detail=str(failure))
 
 
 def test_a_look_up_asks_by_the_key_and_charges_nothing(on_wire):
     wire = on_wire(Answer(404, json.dumps(error("charge_not_found")).encode()))
-    assert SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0) == NotFound()
+    assert wait_for(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0)) == NotFound()
     (method, _, request), *more = wire.sent
     assert not more
     assert (method, request["params"]) == ("GET", {"idempotency_key": "k:charge:1"})
@@ -242,7 +243,7 @@ def test_a_look_up_asks_by_the_key_and_charges_nothing(on_wire):
 def test_only_the_gateways_own_word_is_a_not_found(on_wire, answer):
     on_wire(answer)
     assert not isinstance(
-        SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0), NotFound | Approved | Declined
+        wait_for(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0)), NotFound | Approved | Declined
     )
 
 
@@ -274,16 +275,16 @@ def test_no_magic_payment_method_proves_more_or_less_than_it_did(sandbox, method
     sandbox.server.pause = lambda _seconds: None
     gateway = SandboxGateway(sandbox.url)
     request = replace(REQUEST, payment_method=method)
-    answers = [gateway.charge(request, deadline=10.0) for _ in ENDINGS[method]]
+    answers = [wait_for(gateway.charge(request, deadline=10.0)) for _ in ENDINGS[method]]
     assert tuple(map(type, answers)) == ENDINGS[method]
     assert len(sandbox.charges()) == (method not in NOT_CHARGED)
     found = {"pm_down": NotFound}.get(method, Declined if method in NOT_CHARGED else Approved)
-    assert type(gateway.look_up(request, deadline=10.0)) is found
+    assert type(wait_for(gateway.look_up(request, deadline=10.0))) is found
 
 
 def test_a_limited_rate_says_when_to_come_back(sandbox):
     request = replace(REQUEST, payment_method="pm_rate_limited")
-    answer = SandboxGateway(sandbox.url).charge(request, deadline=10.0)
+    answer = wait_for(SandboxGateway(sandbox.url).charge(request, deadline=10.0))
     assert answer == Unavailable(detail="HTTP 429 rate_limited", retry_after=1.0)
 
 
@@ -291,4 +292,4 @@ def test_a_limited_rate_says_when_to_come_back(sandbox):
 def test_a_look_up_that_is_refused_says_nothing_of_the_charge(on_wire, status):
     """A gateway that calls our question wrong has not declined the payment."""
     on_wire(Answer(status, json.dumps(error("api_version_retired")).encode()))
-    assert isinstance(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0), OutcomeUnknown)
+    assert isinstance(wait_for(SandboxGateway("http://gateway").look_up(REQUEST, deadline=2.0)), OutcomeUnknown)

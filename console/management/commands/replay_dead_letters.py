@@ -15,6 +15,7 @@ from console import decisions
 from console.serializers import HIGHEST_RATE
 from merchants.audit import by_shell
 from merchants.models import Approval
+from merchants.reasons import reason_of
 from merchants.refusals import Refused
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
@@ -79,16 +80,12 @@ class Command(BaseCommand):
         self.stdout.write(describe(shown, discard=options["discard"]))
         if options["dry_run"] or not shown.total:
             return
-        reason = " ".join(options["reason"].split())
-        if not 0 < len(reason) <= 500:
-            raise CommandError(
-                "--reason takes 1 to 500 characters: say why, for those who ask later. Nothing was done."
-            )
+        reason = reason_of(options["reason"])
         action = Resolution.Action.DISCARD if options["discard"] else Resolution.Action.REPLAY
         by = options["by"][:150]
         try:
             outcome = decisions.decide(
-                selection.upto(shown.last), action, reason=reason, by=by, rate=options["rate"], who=by_shell(by)
+                selection.upto(shown.last), action, reason=reason, rate=options["rate"], who=by_shell(by)
             )
         except Refused as refusal:
             raise CommandError(f"{refusal.detail} Nothing was done.") from None

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from merchants import audit, second_factor
 from merchants.models import User
+from merchants.reasons import reason_of
 from payments.management.who import runs_this
 
 
@@ -25,9 +26,7 @@ class Command(BaseCommand):
         person = User.objects.filter(username=name).first()
         if person is None:
             raise CommandError(f"There is nobody with the user name {name}.")
-        if not reason.strip() or len(reason) > audit.LONGEST_REASON:
-            raise CommandError(f"Give a --reason of 1 to {audit.LONGEST_REASON} characters: it is kept in the audit.")
-        if second_factor.reset(user=person, who=audit.by_shell(runs_this()), reason=reason):
+        if second_factor.reset(user=person, who=audit.by_shell(runs_this()), reason=reason_of(reason)):
             self.stdout.write(f"Reset. {name} sets up a new second factor at the next login.")
         else:
             self.stdout.write(f"{name} has no second factor: there was nothing to reset.")

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
-from environs import Env
+from environs import Env, EnvError
 from tqdm import tqdm
 
 from analytics import daily
@@ -34,6 +34,10 @@ PAYMENTS: Final = (
     ("demo-4", 700, "pm_flaky_2"),
     ("demo-5", 25_000, "pm_down"),
 )
+KEPT: Final = (
+    "The demo merchant has a past already, of {count} payments, and keeps it. For another one, begin with an empty "
+    "database: `DATA_DIR=.data/another DEMO_PAYMENTS={wanted} make run`, with DATABASE_URL and RABBITMQ_URL unset."
+)
 
 
 class Command(BaseCommand):
@@ -54,18 +58,35 @@ class Command(BaseCommand):
         """Do it."""
         if settings.ENV.production:
             raise CommandError("This creates users with known passwords; it runs with ENVIRONMENT=development only.")
-        env = Env()
+        user, password, key = from_environment()
         call_command("migrate", verbosity=0)
         merchant, created = Merchant.objects.get_or_create(
             slug="demo", defaults={"name": "Demo Shop", "currency": "EUR"}
         )
-        people(merchant, user=env.str("DEMO_ADMIN_USER"), password=env.str("DEMO_ADMIN_PASSWORD"))
-        api_keys.register_key(env.str("DEMO_API_KEY"), merchant=merchant, mode=Mode.TEST, name="make run")
+        people(merchant, user=user, password=password)
+        api_keys.register_key(key, merchant=merchant, mode=Mode.TEST, name="make run")
         if created and not options["without_payments"]:
             payments(merchant)
         if options["payments"]:
-            past(merchant, days=options["days"], count=options["payments"])
+            self.past(merchant, days=options["days"], count=options["payments"])
         self.stdout.write(self.style.SUCCESS("The demo merchant is ready."))
+
+    def past(self, merchant: Merchant, *, days: int, count: int) -> None:
+        """A past, once: a merchant that has one keeps it, and its user is told."""
+        kept = payments_of(merchant, Mode.TEST).filter(order_id__startswith=demo_history.ORDERS).count()
+        if kept:
+            self.stdout.write(self.style.WARNING(KEPT.format(count=kept, wanted=count)))
+        else:
+            write_past(merchant, days=days, count=count)
+
+
+def from_environment() -> tuple[str, str, str]:
+    """The administrator's name and password, and the key. Raises CommandError where one is missing."""
+    env = Env()
+    try:
+        return env.str("DEMO_ADMIN_USER"), env.str("DEMO_ADMIN_PASSWORD"), env.str("DEMO_API_KEY")
+    except EnvError as error:
+        raise CommandError(f"{error}. `make run` sets these three by itself; .env.example describes them.") from None
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
@@ -79,10 +100,8 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def past(merchant: Merchant, *, days: int, count: int) -> None:
-    """A past, and what it adds up to; a merchant that has one keeps it."""
-    if payments_of(merchant, Mode.TEST).filter(order_id="history-1").exists():
-        return
+def write_past(merchant: Merchant, *, days: int, count: int) -> None:
+    """A past, and what it adds up to."""
     bar = tqdm(total=count, unit=" payments", disable=not sys.stderr.isatty())
     # All of it or nothing, should we be killed; and while no run is under way that would not see it.
     with bar, daily.alone(patience=PATIENCE), transaction.atomic(durable=True):

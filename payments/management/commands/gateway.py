@@ -1,16 +1,20 @@
 """`manage.py gateway status|pause|resume`: whether a gateway may be called, and the switch."""
 
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from merchants.audit import by_shell
+from merchants.reasons import reason_of
 from payments import breaker
 from payments.management.who import runs_this
 from payments.models import GatewayCircuit, Payment
+
+#: As wide as the column.
+LONGEST_PAUSE_REASON: Final = 200
 
 
 class Command(BaseCommand):
@@ -33,14 +37,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         """Do it, and show how the gateways do then."""
         if action == "pause":
-            reason = " ".join(options["reason"].split())
-            if not 0 < len(reason) <= 200:
-                raise CommandError("--reason takes 1 to 200 characters: say why, for those who find it paused.")
+            reason = reason_of(options["reason"], longest=LONGEST_PAUSE_REASON)
             breaker.pause(options["name"], reason=reason, who=by_shell(options["by"]))
-        elif action == "resume" and not breaker.resume(
-            options["name"], who=by_shell(options["by"]), reason=" ".join(options["reason"].split())
-        ):
-            self.stdout.write(f"{options['name']} was not paused.")
+        elif action == "resume":
+            reason = reason_of(options["reason"], required=False)
+            if not breaker.resume(options["name"], who=by_shell(options["by"]), reason=reason):
+                self.stdout.write(f"{options['name']} was not paused.")
         for name in sorted(settings.GATEWAYS):
             self.stdout.write(describe(name))
 

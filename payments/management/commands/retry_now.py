@@ -7,6 +7,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from merchants.audit import by_shell
+from merchants.reasons import reason_of
 from payments.management.who import runs_this
 from payments.operations import retry_now
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, ids: list[str], by: str, reason: str, **options: Any) -> None:
         """Bring each forward, and say which did not wait."""
         payment_ids = [read_id(text) for text in ids]
+        reason = reason_of(reason, required=False)
         for payment_id in payment_ids:
             brought = retry_now(payment_id=payment_id, who=by_shell(by), reason=reason)
             said = "is taken up now" if brought else "does not wait: it is final, under way, queued, or unknown to us"

@@ -1,0 +1,2 @@
+\set k random(1, 9000000000000000000)
+WITH accepted AS (INSERT INTO payment (id, merchant, idempotency_key, order_id, user_id, amount, currency, status, description, metadata, payment_method, created_at) VALUES (md5(:k::bigint::text)::uuid, 'demo', 'k' || :k::bigint::text, 'o' || :k::bigint::text, 'customer-7', 1000, 'EUR', 'pending', 'A measured payment', '{"basket": "b-17"}', 'pm_ok', now()) RETURNING id) INSERT INTO outbox (payment_id, payload) SELECT id, '{"type": "payment.created"}' FROM accepted;

@@ -1,0 +1,1 @@
+"""Django with Celery: the task is sent straight to the broker, and what the broker loses is lost."""

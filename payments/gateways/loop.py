@@ -1,0 +1,36 @@
+"""Where calls to gateways run: an event loop in a thread of its own, so that waiting for a gateway costs no thread.
+
+One per process, made at its first use, so that it is never carried across a fork.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable
+from functools import cache
+from typing import Any
+
+
+def begin(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Start these from any thread, and do not wait for them."""
+    running = shared_loop()
+    running.call_soon_threadsafe(start_all, list(calls))
+
+
+def start_all(calls: list[Coroutine[Any, Any, None]]) -> None:
+    """Start them, in the loop's own thread."""
+    for call in calls:
+        task = asyncio.ensure_future(call)
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+
+#: The loop itself holds its tasks weakly: nobody may throw one away that is waiting.
+under_way: set[asyncio.Future[None]] = set()
+
+
+@cache
+def shared_loop() -> asyncio.AbstractEventLoop:
+    """This process's loop, running."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="gateway-io", daemon=True).start()
+    return loop

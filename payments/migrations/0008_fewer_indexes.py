@@ -1,0 +1,48 @@
+"""Indexes that another one begins with go: each was written at every payment and read by no query.
+
+And dead versions of payments and attempts, of which each payment leaves three, go sooner: by PostgreSQL's own fifth of a
+table, two million of them would wait among ten million payments.
+"""
+
+import django.db.models.deletion
+from django.db import migrations, models
+
+TABLES = ("payments_payment", "payments_attempt")
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('merchants', '0005_ceilings'),
+        ('payments', '0007_age'),
+    ]
+
+    operations = [
+        migrations.AlterField(
+            model_name='attempt',
+            name='payment',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
+        ),
+        migrations.AlterField(
+            model_name='idempotencykey',
+            name='merchant',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='merchants.merchant'),
+        ),
+        migrations.AlterField(
+            model_name='payment',
+            name='merchant',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='payments', to='merchants.merchant'),
+        ),
+        migrations.AlterField(
+            model_name='paymentevent',
+            name='payment',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.payment'),
+        ),
+        *(
+            migrations.RunSQL(
+                f"ALTER TABLE {table} SET (autovacuum_vacuum_scale_factor = 0.02)",
+                f"ALTER TABLE {table} RESET (autovacuum_vacuum_scale_factor)",
+            )
+            for table in TABLES
+        ),
+    ]
