@@ -170,7 +170,7 @@ def read_environment() -> Environment:
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
-        web_threads=env.int("WEB_THREADS", 4, validate=validate.Range(min=1, max=128)),
+        web_threads=env.int("WEB_THREADS", 16, validate=validate.Range(min=1, max=128)),
         encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),
         webhook_private_targets=env.bool("WEBHOOK_PRIVATE_TARGETS", not is_production),
         deliveries_kept_for=env.float(

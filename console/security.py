@@ -23,6 +23,11 @@ DATA_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; f
 PAGES: Final = ("text/html", "application/xhtml+xml", "image/svg+xml")
 
 
+def is_api(request: HttpRequest) -> bool:
+    """Whether no page is asked for. Who calls is shown by each request itself, and views there are exempt from CSRF."""
+    return request.path_info.startswith("/api/")
+
+
 class HeadersMiddleware:
     """Stands before everything that answers, so that static files and errors have these headers as well."""
 
@@ -38,7 +43,7 @@ class HeadersMiddleware:
         response.headers.setdefault("Permissions-Policy", NO_FEATURES)
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault("Cache-Control", "no-store")
-        if response.headers.get("Content-Type", "").partition(";")[0] not in PAGES:
+        if is_api(request) or response.headers.get("Content-Type", "").partition(";")[0] not in PAGES:
             response.headers.setdefault("Content-Security-Policy", DATA_POLICY)
         return response
 

@@ -12,8 +12,9 @@ from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
 worker_class = "gthread"
-#: Each thread keeps one database connection. `config.environment` reads the same variable: half of them may wait.
-threads = int(os.environ.get("WEB_THREADS", "4"))
+#: So many requests may wait at the same time and share a statement (docs/adr/0019). Each thread keeps one database
+#: connection. `config.environment` reads the same variable: half of them may wait.
+threads = int(os.environ.get("WEB_THREADS", "16"))
 #: Load the application once, then fork: faster start, shared memory.
 preload_app = True
 #: Above `lock_timeout`, the longest that a request waits in the database.

@@ -2,19 +2,20 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from merchants import audit
+from merchants import audit, rows
 from merchants.audit import Who
 from merchants.models import ApiKey, Merchant, Mode, Scope
 from merchants.refusals import TooManyKeys
+from merchants.sharing import Sharing
 
 #: `last_used_at` is for people deciding whether a key may go; a write per request would cost more than it tells.
 LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
@@ -144,12 +145,42 @@ def usable(now: datetime) -> Q:
 
 
 def find_key(key: str, *, now: datetime) -> ApiKey | None:
-    """The usable key record for this secret, with its merchant, or None."""
-    return (
-        ApiKey.objects.select_related("merchant")
-        .filter(usable(now), merchant__is_active=True, digest=digest(key))
-        .first()
-    )
+    """The usable key record for this secret, with its merchant, or None. Read anew for each request, together with the
+    others that wait.
+    """
+    return next(iter(waiting.ask((digest(key), now))), None)
+
+
+#: As `usable` says.
+FIND: Final = f"""
+    SELECT key.digest, {rows.columns(ApiKey, "key")}, {rows.columns(Merchant, "merchant")}
+    FROM merchants_apikey AS key
+    JOIN merchants_merchant AS merchant ON merchant.id = key.merchant_id AND merchant.is_active
+    WHERE key.digest = ANY(%(digests)s)
+        AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > %(now)s)
+"""  # noqa: S608  # nobody but the models names columns  # nosec B608
+
+
+def find_together(asked: Sequence[tuple[bytes, datetime]]) -> list[list[ApiKey]]:
+    """Of each digest the usable record, if there is one, in one query. No two requests have the same objects."""
+    digests = [digest for digest, _ in asked]
+    found = rows.select(FIND, {"digests": digests, "now": max(now for _, now in asked)})
+    known = {bytes(digest): row for digest, *row in found}
+    return [[record_in(known[digest])] if digest in known else [] for digest in digests]
+
+
+def record_in(row: Sequence[Any]) -> ApiKey:
+    """A key with its merchant."""
+    values = iter(row)
+    record = rows.read(ApiKey, values)
+    record.merchant = rows.read(Merchant, values)
+    return record
+
+
+#: The requests of this process that look for their keys at the same time.
+waiting: Final[Sharing[tuple[bytes, datetime], list[ApiKey]]] = Sharing(
+    find_together, lambda asked: find_together([asked])[0]
+)
 
 
 def note_use(record: ApiKey, *, now: datetime) -> None:

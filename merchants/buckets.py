@@ -8,7 +8,8 @@ back since. It counts as empty but for one token, or it would keep its merchant 
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +20,7 @@ from merchants import redis_buckets
 from merchants.fuse import WITHOUT_COUNTER, redis_fuse
 from merchants.local_buckets import local_buckets
 from merchants.models import Merchant, Mode
+from merchants.sharing import Sharing
 
 TAKE: Final = """
     INSERT INTO merchants_bucket AS bucket (key, full_at)
@@ -33,6 +35,16 @@ TAKE: Final = """
         OR bucket.full_at > clock_timestamp() + %(whole)s * interval '1 microsecond' + interval '1 second'
     RETURNING extract(epoch FROM full_at - clock_timestamp())
 """
+#: Many at once, or none. A bucket that is full much later than an empty one is looked at token by token.
+TAKE_MANY: Final = """
+    INSERT INTO merchants_bucket AS bucket (key, full_at)
+    VALUES (%(key)s, clock_timestamp() + %(taken)s * interval '1 microsecond')
+    ON CONFLICT (key) DO UPDATE
+    SET full_at = greatest(bucket.full_at, clock_timestamp()) + %(taken)s * interval '1 microsecond'
+    WHERE greatest(bucket.full_at, clock_timestamp()) + %(taken)s * interval '1 microsecond'
+            <= clock_timestamp() + %(whole)s * interval '1 microsecond'
+    RETURNING extract(epoch FROM full_at - clock_timestamp())
+"""
 LOOK: Final = "SELECT extract(epoch FROM full_at - clock_timestamp()) FROM merchants_bucket WHERE key = %s"
 GIVE_BACK: Final = """
     UPDATE merchants_bucket SET full_at = full_at - %(interval)s * interval '1 microsecond' WHERE key = %(key)s
@@ -42,6 +54,12 @@ PRUNE: Final = """
         SELECT key FROM merchants_bucket WHERE full_at < %(before)s LIMIT %(batch)s FOR UPDATE SKIP LOCKED
     )
 """
+
+
+#: A bucket: its key, how many tokens it holds, and the interval (microseconds) after which one comes back.
+Asked = tuple[str, int, int]
+#: Whether there was a token, and how long (s) until the bucket is full; None where nobody can tell.
+Taken = tuple[tuple[bool, float] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +94,80 @@ def take(merchant: Merchant, mode: Mode) -> Ticket:
 
     While Redis does not answer, each process has a bucket of its own.
     """
-    burst = merchant.creation_burst or settings.CREATION_BURST
-    interval = max(1, round(1e6 / (merchant.creation_rate or settings.CREATION_RATE)))
-    key = f"{merchant.pk}:{mode.value}"
-    taken, local = take_shared(key, burst=burst, interval=interval), False
+    key, burst, interval = bucket = bucket_of(merchant, mode)
+    (taken,), local = waiting.ask(bucket), False
     if taken is None:
         taken, local = local_buckets.take(key, burst=burst, interval=interval / 1e6), True
     granted, until_full = taken
     return Ticket(key=key, granted=granted, burst=burst, interval=interval, until_full=until_full, local=local)
 
 
-def take_shared(key: str, *, burst: int, interval: int) -> tuple[bool, float] | None:
-    """From the bucket of all processes; None where nobody can tell."""
+def bucket_of(merchant: Merchant, mode: Mode) -> Asked:
+    """By the merchant's own figures, or everybody's."""
+    burst = merchant.creation_burst or settings.CREATION_BURST
+    interval = max(1, round(1e6 / (merchant.creation_rate or settings.CREATION_RATE)))
+    return f"{merchant.pk}:{mode.value}", burst, interval
+
+
+def take_all(merchant: Merchant, mode: Mode, number: int) -> list[Ticket]:
+    """Ask for that many tokens: the first get them, as far as they reach. Outside of a transaction."""
+    tickets: list[Ticket] = []
+    while len(tickets) < number:
+        tickets.append(take(merchant, mode))
+        if not tickets[-1].granted:
+            return tickets + tickets[-1:] * (number - len(tickets))
+        tickets += take_more(tickets[-1], number - len(tickets))
+    return tickets
+
+
+def take_more(first: Ticket, number: int) -> list[Ticket]:
+    """So many more of a bucket, or as many as it had left, by one question; none if others were faster."""
+    number = min(number, first.remaining)
+    if first.local or not number:
+        return []
+    answers = take_many((first.key, first.burst, first.interval), number)
+    taken = [answer[0] for answer in answers if answer is not None]
+    return [replace(first, until_full=each[1]) for each in taken if each is not None and each[0]]
+
+
+def take_together(asked: Sequence[Asked]) -> list[Taken | None]:
+    """What each gets, by one question for each bucket; None for those of one that has not enough for all of them."""
+    answers: list[Taken | None] = [None] * len(asked)
+    for bucket in set(asked):
+        places = [place for place, each in enumerate(asked) if each == bucket]
+        for place, answer in zip(places, take_many(bucket, len(places)), strict=True):
+            answers[place] = answer
+    return answers
+
+
+def take_many(bucket: Asked, number: int) -> Sequence[Taken | None]:
+    """That many tokens of one bucket; the last to get one finds it the emptiest."""
+    if number == 1:
+        return [take_alone(bucket)]
+    key, burst, interval = bucket
+    taken = take_shared(key, burst=burst, interval=interval, number=number) if number <= burst else (False, 0.0)
+    if taken is None or not taken[0]:
+        return [None] * number
+    return [((True, taken[1] - later * interval / 1e6),) for later in reversed(range(number))]
+
+
+def take_alone(bucket: Asked) -> Taken:
+    """One token, of a bucket that all processes share."""
+    key, burst, interval = bucket
+    return (take_shared(key, burst=burst, interval=interval),)
+
+
+#: The requests of this process that ask for a token at the same time.
+waiting: Final[Sharing[Asked, Taken]] = Sharing(take_together, take_alone)
+
+
+def take_shared(key: str, *, burst: int, interval: int, number: int = 1) -> tuple[bool, float] | None:
+    """A token from the bucket of all processes, or so many or none; None where nobody can tell."""
     if not redis_buckets.url():
+        if number > 1:
+            return take_many_from_postgres(key, taken=number * interval, whole=burst * interval)
         return take_from_postgres(key, burst=burst, interval=interval)
-    taken = redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval))
+    taken = redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval, number=number))
     if taken is None:
         WITHOUT_COUNTER.labels("creation").inc()
     return taken
@@ -107,15 +184,31 @@ def take_from_postgres(key: str, *, burst: int, interval: int) -> tuple[bool, fl
     return False, float(row[0]) if row else burst * interval / 1e6
 
 
-def give_back(ticket: Ticket) -> None:
-    """Return a token that was not needed; one that cannot be returned comes back by itself soon."""
+def take_many_from_postgres(key: str, *, taken: int, whole: int) -> tuple[bool, float]:
+    """One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_MANY, {"key": key, "taken": taken, "whole": whole})
+        row = cursor.fetchone()
+    return (True, float(row[0])) if row else (False, 0.0)
+
+
+def give_back_all(tickets: Sequence[Ticket]) -> None:
+    """Return several tokens of one bucket that were not needed."""
+    for local in (True, False):
+        if same := [ticket for ticket in tickets if ticket.granted and ticket.local is local]:
+            give_back(same[0], number=len(same))
+
+
+def give_back(ticket: Ticket, *, number: int = 1) -> None:
+    """Return a token that was not needed, or so many; what cannot be returned comes back by itself soon."""
+    returned = number * ticket.interval
     if ticket.local:
-        local_buckets.give_back(ticket.key, interval=ticket.interval / 1e6)
+        local_buckets.give_back(ticket.key, interval=returned / 1e6)
     elif not redis_buckets.url():
         with connection.cursor() as cursor:
-            cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": ticket.interval})
+            cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": returned})
     else:
-        redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=ticket.interval))
+        redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=returned))
 
 
 def prune(*, before: datetime, batch: int) -> int:

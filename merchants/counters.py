@@ -4,11 +4,14 @@ django-ratelimit begins to count with `add` and, where somebody else did, counts
 in one statement, and `incr` tells what it came to: one round trip for each request and not two.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connection
+
+from merchants.sharing import Sharing
 
 #: A key that has expired counts from anew, in the same statement. `expires_at` keeps its value otherwise, so that the
 #: index on it is not touched and the new version of the row fits beside the old one.
@@ -28,6 +31,33 @@ PRUNE: Final = """
 """
 
 
+#: What is counted: the key, by how much, and the seconds after which it begins anew.
+Counted = tuple[str, int, float | None]
+
+
+def count_together(asked: Sequence[Counted]) -> list[int]:
+    """What each comes to, as if they had come one after the other; one statement for each key."""
+    counts = [0] * len(asked)
+    for each in set(asked):
+        places = [place for place, other in enumerate(asked) if other == each]
+        key, value, seconds = each
+        total = count(key, value * len(places), seconds)
+        for later, place in enumerate(reversed(places)):
+            counts[place] = total - later * value
+    return counts
+
+
+def count(key: str, value: int, seconds: float | None) -> int:
+    """What a key has come to."""
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, {"key": key, "count": value, "timeout": seconds})
+        return int(cursor.fetchone()[0])
+
+
+#: The requests of this process that are counted at the same time.
+waiting: Final[Sharing[Counted, int]] = Sharing(count_together, lambda asked: count(*asked))
+
+
 class PostgresCounters(BaseCache):
     """Counts in the table `merchants_counter`. Django makes one object for each thread."""
 
@@ -39,9 +69,7 @@ class PostgresCounters(BaseCache):
         """Count; True where this is the beginning. Else `incr` must follow, and only tells the count."""
         seconds = self.default_timeout if timeout in {DEFAULT_TIMEOUT, None} else timeout
         row_key = self.make_and_validate_key(key, version=version)
-        with connection.cursor() as cursor:
-            cursor.execute(COUNT, {"key": row_key, "count": value, "timeout": seconds})
-            count = int(cursor.fetchone()[0])
+        count = waiting.ask((row_key, value, seconds))
         begun = bool(count == value)
         self.counted = None if begun else (row_key, count)
         return begun

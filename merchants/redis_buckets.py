@@ -6,8 +6,9 @@ from typing import Any, Final
 import redis
 from django.conf import settings
 
-#: Microseconds everywhere. KEYS: the bucket. ARGV: the interval between two tokens, and how long an empty bucket takes
-#: to fill. Answers 1 or 0, and how long until it is full. A full bucket is none: the key expires at that moment.
+#: Microseconds everywhere. KEYS: the bucket. ARGV: the interval between two tokens, how long an empty bucket takes to
+#: fill, and how many tokens are asked for: all of them or none. Answers 1 or 0, and how long until it is full. A full
+#: bucket is none: the key expires at that moment.
 TAKE: Final = """
     local clock = redis.call('TIME')
     local now = clock[1] * 1000000 + clock[2]
@@ -16,10 +17,10 @@ TAKE: Final = """
     if full_at > now + whole + 1000000 then
         full_at = now + whole - interval
     end
-    local granted = 0
-    if full_at + interval <= now + whole then
+    local granted, taken = 0, interval * tonumber(ARGV[3])
+    if full_at + taken <= now + whole then
         granted = 1
-        full_at = full_at + interval
+        full_at = full_at + taken
         redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1)
     end
     return {granted, full_at - now}
@@ -50,13 +51,13 @@ def script(location: str, text: str) -> Any:
     return connected(location).register_script(text)
 
 
-def take(key: str, *, burst: int, interval: int) -> tuple[bool, float]:
-    """As `LocalBuckets.take`; the interval is in microseconds.
+def take(key: str, *, burst: int, interval: int, number: int = 1) -> tuple[bool, float]:
+    """As `LocalBuckets.take`, one token or so many or none; the interval is in microseconds.
 
     Raises:
         redis.RedisError: it does not answer.
     """
-    granted, until_full = script(url(), TAKE)(keys=[f"bucket:{key}"], args=[interval, burst * interval])
+    granted, until_full = script(url(), TAKE)(keys=[f"bucket:{key}"], args=[interval, burst * interval, number])
     return bool(granted), until_full / 1e6
 
 

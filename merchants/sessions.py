@@ -1,5 +1,6 @@
 """Logins at the API: begun with a password, carried on by refresh tokens of which each works once, and ended."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -11,9 +12,10 @@ from django.db.models import F, Q
 from django.utils.crypto import constant_time_compare
 from rest_framework_simplejwt.exceptions import TokenError
 
-from merchants import audit
+from merchants import audit, rows
 from merchants.audit import Who
-from merchants.models import LoginSession, Membership, Mode, User
+from merchants.models import LoginSession, Membership, Merchant, Mode, User
+from merchants.sharing import Sharing
 from merchants.signing import AccessToken, RefreshToken
 
 log = structlog.get_logger(__name__)
@@ -22,6 +24,8 @@ log = structlog.get_logger(__name__)
 KEPT_FOR: Final = timedelta(days=7)
 
 Pair = dict[str, str]
+#: What the session of a token must be like, and when.
+Asked = tuple[dict[str, Any], datetime]
 
 
 class SessionOver(Exception):
@@ -163,21 +167,55 @@ def identifier(claim: Any) -> UUID:
 
 
 def caller_behind(token: AccessToken, *, now: datetime) -> tuple[LoginSession, str] | None:
-    """The open session of an access token and its person's role, in one query; None if there is none."""
-    found = (
-        LoginSession.objects.select_related("user", "merchant")
-        .filter(
-            user__memberships__merchant=F("merchant"),
-            user__is_active=True,
-            merchant__is_active=True,
-            ended_at=None,
-            expires_at__gt=now,
-            **claims_of(token),
-        )
-        .annotate(role=F("user__memberships__role"))  # the same join: one role per merchant
-        .first()
+    """The open session of an access token and its person's role; None if there is none. Read anew for each request, in
+    one query together with the others that wait.
+
+    Raises:
+        TokenError: it is of no session.
+    """
+    return next(iter(waiting.ask((claims_of(token), now))), None)
+
+
+#: Open sessions of people who are members still, each with its role.
+FIND: Final = f"""
+    SELECT session.id, membership.role,
+        {rows.columns(LoginSession, "session")}, {rows.columns(User, "person")}, {rows.columns(Merchant, "merchant")}
+    FROM merchants_loginsession AS session
+    JOIN merchants_user AS person ON person.id = session.user_id AND person.is_active
+    JOIN merchants_merchant AS merchant ON merchant.id = session.merchant_id AND merchant.is_active
+    JOIN merchants_membership AS membership
+        ON membership.user_id = session.user_id AND membership.merchant_id = session.merchant_id
+    WHERE session.id = ANY(%(ids)s) AND session.ended_at IS NULL AND session.expires_at > %(now)s
+"""  # noqa: S608  # nobody but the models names columns  # nosec B608
+
+
+def find_together(asked: Sequence[Asked]) -> list[list[tuple[LoginSession, str]]]:
+    """Of each token's claims the session and role, if there are any, in one query. No two requests have the same
+    objects.
+    """
+    ids = {claims["pk"] for claims, _ in asked}
+    found = {id_: row for id_, *row in rows.select(FIND, {"ids": list(ids), "now": max(now for _, now in asked)})}
+    return [caller_like(claims, found[claims["pk"]]) if claims["pk"] in found else [] for claims, _ in asked]
+
+
+def caller_like(claims: dict[str, Any], row: Sequence[Any]) -> list[tuple[LoginSession, str]]:
+    """The session in a row, with its person and merchant, and the role; if it is what the claims say."""
+    role, *values = row
+    left = iter(values)
+    session = rows.read(LoginSession, left)
+    session.user, session.merchant = rows.read(User, left), rows.read(Merchant, left)
+    is_meant = (session.user_id, session.merchant_id, session.mode) == (
+        claims["user"],
+        claims["merchant"],
+        claims["mode"],
     )
-    return (found, found.role) if found and has_same_password(found) else None
+    return [(session, role)] if is_meant and has_same_password(session) else []
+
+
+#: The requests of this process that look for their callers at the same time.
+waiting: Final[Sharing[Asked, list[tuple[LoginSession, str]]]] = Sharing(
+    find_together, lambda asked: find_together([asked])[0]
+)
 
 
 # --- ending

@@ -5,7 +5,7 @@ message is tried again and again: nothing is lost, nothing overtakes it. A crash
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Final
@@ -51,6 +51,8 @@ class Delivery:
 class Consumer:
     """Hands each message of some queues to `handle`, until it is told to stop.
 
+    All that has come meanwhile is first handed to `together`, if there is one, which returns the tags of those that it
+    has settled and may leave any; they go to `handle`, before anything that came later.
     `name` is that of its heartbeat; `declare` are the work queues that must exist, `read` the queues to read.
     `entrance` is an exchange that leads to all of these: who may write to it need not be let near any other queue.
     """
@@ -61,7 +63,9 @@ class Consumer:
     read: Sequence[str]
     handle: Callable[[Delivery], None]
     entrance: str = ""
+    together: Callable[[Sequence[Delivery]], Collection[int]] | None = None
     trouble: str = ""
+    last_tried: int = 0
 
     def run(self, stopping: Event) -> None:
         """Read until `stopping` is set, connecting again after every trouble. A defect of the handler's ends it."""
@@ -92,6 +96,8 @@ class Consumer:
                     return  # a queue or the channel is gone: declare all again
                 if not inbox:
                     continue
+                if self.try_together(inbox, channel):
+                    continue
                 if self.try_once(inbox[0]):
                     failpoint(f"{self.name}.handled")
                     channel.basic_ack(inbox.popleft().tag)
@@ -101,6 +107,7 @@ class Consumer:
     def subscribe(self, channel: BlockingChannel) -> deque[Delivery]:
         """Declare and subscribe; what is delivered lands in the returned inbox."""
         inbox: deque[Delivery] = deque()
+        self.last_tried = 0  # tags begin anew with each channel
 
         def receive(queue: str) -> Callable[..., None]:
             def on_message(_channel: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -118,6 +125,21 @@ class Consumer:
                 channel.queue_bind(queue, self.entrance)
             channel.basic_consume(queue, receive(queue))
         return inbox
+
+    def try_together(self, inbox: deque[Delivery], channel: BlockingChannel) -> bool:
+        """Acknowledge what can be settled together, if nothing is left that could not; whether anything was."""
+        if self.together is None or len(inbox) < 2 or inbox[0].tag <= self.last_tried:
+            return False
+        self.last_tried = inbox[-1].tag
+        try:
+            settled = self.together(inbox)
+        except (OperationalError, InterfaceError, InternalError):
+            return False  # the next try, of one message, says what is the matter
+        failpoint(f"{self.name}.handled")
+        for delivery in [each for each in inbox if each.tag in settled]:
+            channel.basic_ack(delivery.tag)
+            inbox.remove(delivery)
+        return bool(settled)
 
     def try_once(self, delivery: Delivery) -> bool:
         """Handle one message; False when it must be tried again."""

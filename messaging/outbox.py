@@ -109,6 +109,21 @@ def row(**values: Any) -> dict[str, Any]:
     return {"message_id": uuid.uuid4(), **NOTHING, **values}
 
 
+#: Part of a larger statement: stages messages together with their causes. Its parameter `messages` are rows, each with
+#: what it is `about`; only those are staged that `begun` has the id of.
+STAGED: Final = f"""
+    staged AS (
+        INSERT INTO messaging_outboxmessage (message_id, {", ".join(NOTHING)})
+        SELECT message.message_id, message.{", message.".join(NOTHING)}
+        FROM json_to_recordset(%(messages)s::json) AS message (
+            about uuid, message_id uuid, exchange text, queue text, actor text, payload jsonb, body bytea,
+            subscriber text, waits boolean, request_id text, options jsonb, returns int
+        )
+        JOIN begun ON begun.id = message.about
+    )
+"""  # noqa: S608  # our own columns  # nosec B608
+
+
 def may_wait(queue: str) -> bool:
     """Whether messages to a queue may wait, so that its trouble holds up nobody else."""
     return queue in settings.PATIENT_QUEUES

@@ -25,7 +25,7 @@ class GatewayWebhookView(APIView):
         """Store one event."""
         body = request.stream.read(settings.MAX_BODY_BYTES + 1) if request.stream else b""
         if len(body) > settings.MAX_BODY_BYTES:
-            raise BodyTooLarge
+            raise BodyTooLarge(settings.MAX_BODY_BYTES)
         headers = {name.lower(): value for name, value in request.headers.items()}
         is_new = receive_gateway_event(
             gateway=gateway, headers=headers, body=body, request_id=request.META["HTTP_X_REQUEST_ID"]

@@ -97,9 +97,32 @@ def claim_or_replay(
     with connection.cursor() as cursor:
         cursor.execute(CLAIM, ours)
         replayed, stored_print, status_code, body, location = cursor.fetchone()
+    require_same(print_, stored_print)
+    return Answer(status_code, body, location, replayed=replayed)
+
+
+def require_same(print_: bytes, stored_print: bytes) -> None:
+    """Raises IdempotencyKeyReused if a key belongs to another request than this."""
     if bytes(stored_print) != print_:
         raise IdempotencyKeyReused
-    return Answer(status_code, body, location, replayed=replayed)
+
+
+#: Part of a larger statement: claims the keys of many requests, in their order, so that two lists never wait for each
+#: other in turn. It reads them from `asked`, and has a row for each key, with the answer that is stored under it. Only
+#: repetitions are counted. A key is claimed for another payment than the asked one if it was there before.
+CLAIMED: Final = """
+    claimed AS (
+        INSERT INTO payments_idempotencykey AS stored
+            (merchant_id, key, fingerprint, status_code, body, location, payment_id)
+        SELECT merchant_id, key, fingerprint, status_code, body, location, id
+        FROM asked
+        WHERE claims
+        ORDER BY merchant_id, key
+        ON CONFLICT (merchant_id, key) DO UPDATE
+        SET replays = stored.replays + (stored.fingerprint = excluded.fingerprint)::int
+        RETURNING merchant_id, key, payment_id, fingerprint, status_code, body, location
+    )
+"""
 
 
 def complete(*, merchant: Merchant, key: str, answer: Answer) -> Answer:

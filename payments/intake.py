@@ -5,7 +5,9 @@ straight to the dead letters with the reason, and is never tried again by itself
 """
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -27,7 +29,9 @@ from payments.errors import (
     OrderConflict,
     TooManyDeclines,
 )
-from payments.operations import accept_payment
+from payments.idempotency import Answer
+from payments.messages import FindMerchant
+from payments.operations import Wish, accept_at_once, accept_payments
 from payments.parsers import BodyTooLarge, read_document
 
 log = structlog.get_logger(__name__)
@@ -55,7 +59,47 @@ class Reason:
 def make(url: str) -> Consumer:
     """The consumer of the queue."""
     queue = settings.INTAKE_QUEUE
-    return Consumer(url=url, name="intake", declare=[queue], read=[queue], handle=receive, entrance=queue)
+    return Consumer(
+        url=url,
+        name="intake",
+        declare=[queue],
+        read=[queue],
+        handle=receive,
+        together=receive_together,
+        entrance=queue,
+    )
+
+
+def receive_together(deliveries: Sequence[Delivery]) -> set[int]:
+    """Accept by one statement what is in order; returns the tags of those messages. All others are left to `receive`.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away.
+    """
+    find = cache(messages.find_merchant)
+    wishes = {each.tag: wish for each in deliveries if (wish := wish_or_none(each, find)) is not None}
+    outcomes = zip(wishes.items(), accept_at_once(list(wishes.values())), strict=True)
+    settled = {tag: (wish, outcome) for (tag, wish), outcome in outcomes if isinstance(outcome, Answer)}
+    for wish, answer in settled.values():
+        with structlog.contextvars.bound_contextvars(request_id=wish.request_id):
+            tell(answer)
+    return set(settled)
+
+
+def wish_or_none(delivery: Delivery, find: FindMerchant) -> Wish | None:
+    """What a message asks for; None if there is anything the matter with it."""
+    try:
+        return wish_of(delivery.body, request_id=request_id_of(delivery), find=find)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # noqa: BLE001  # it comes again, alone
+        return None
+
+
+def request_id_of(delivery: Delivery) -> str:
+    """As its sender names it, or a new one."""
+    headers = delivery.headers
+    return first_acceptable(headers.get("request_id"), delivery.correlation_id, traceparent=headers.get("traceparent"))
 
 
 def receive(delivery: Delivery) -> None:
@@ -64,10 +108,7 @@ def receive(delivery: Delivery) -> None:
     Raises:
         TryAgain, OperationalError, InterfaceError: nothing was done, through no fault of the message.
     """
-    headers = delivery.headers
-    request_id = first_acceptable(
-        headers.get("request_id"), delivery.correlation_id, traceparent=headers.get("traceparent")
-    )
+    request_id = request_id_of(delivery)
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
             accept(delivery.body, request_id=request_id)
@@ -81,11 +122,19 @@ def receive(delivery: Delivery) -> None:
 
 def accept(body: bytes, *, request_id: str) -> None:
     """Accept the payment that a body asks for; one that was accepted before changes nothing."""
+    (outcome,) = accept_payments([wish_of(body, request_id=request_id, find=messages.find_merchant)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    tell(outcome)
+
+
+def wish_of(body: bytes, *, request_id: str, find: FindMerchant) -> Wish:
+    """What a body asks for. Raises what `explain` explains."""
     document = read_document(body)
     if not isinstance(document, dict):
         raise ParseError("It is JSON, but no object: a message is { … }.")
-    message = messages.read(document)
-    answer = accept_payment(
+    message = messages.read(document, find=find)
+    return Wish(
         merchant=message.merchant,
         mode=message.mode,
         idempotency_key=message.idempotency_key,
@@ -93,6 +142,10 @@ def accept(body: bytes, *, request_id: str) -> None:
         request_id=request_id,
         now=timezone.now(),
     )
+
+
+def tell(answer: Answer) -> None:
+    """That a message was carried out."""
     said = "message_duplicate" if answer.replayed else "message_accepted"
     log.info(said, payment_id=answer.location.rpartition("/")[2])
 

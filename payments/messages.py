@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -84,8 +84,16 @@ class PaymentInitiatedSerializer(PaymentRequestSerializer):
         return replace(request, payment_method=TRANSIENT_FAILURE) if simulated else request
 
 
-def read(document: Any) -> PaymentInitiated:
-    """The message in a document.
+def find_merchant(slug: str) -> Merchant | None:
+    """The merchant of that name."""
+    return Merchant.objects.filter(slug=slug).first()
+
+
+FindMerchant = Callable[[str], Merchant | None]
+
+
+def read(document: Any, *, find: FindMerchant = find_merchant) -> PaymentInitiated:
+    """The message in a document; `find` knows the merchants.
 
     Raises:
         Refused: the idempotency key is missing or malformed, or the merchant takes no payments.
@@ -93,21 +101,21 @@ def read(document: Any) -> PaymentInitiated:
     """
     in_body = document.get("idempotency_key")
     key = choose_key(None, None if in_body is None else str(in_body))
-    merchant = merchant_of(document)
+    merchant = merchant_of(document, find=find)
     serializer = PaymentInitiatedSerializer(data=document, context={"merchant": merchant})
     serializer.is_valid(raise_exception=True)
     mode = Mode(serializer.validated_data.get("mode") or Mode.TEST)
     return PaymentInitiated(merchant=merchant, mode=mode, idempotency_key=key, request=serializer.to_request())
 
 
-def merchant_of(document: Mapping[str, Any]) -> Merchant:
+def merchant_of(document: Mapping[str, Any], *, find: FindMerchant) -> Merchant:
     """Whose payment it is: who is named, or else the setting's."""
     slug = document.get("merchant")
     slug = settings.INTAKE_DEFAULT_MERCHANT if slug is None else slug
     if slug == "":
         raise field_error("merchant", "Name a merchant: INTAKE_DEFAULT_MERCHANT names none.", code="required")
     named = isinstance(slug, str) and slug_re.fullmatch(slug)
-    merchant = Merchant.objects.filter(slug=slug).first() if named else None
+    merchant = find(slug) if named else None
     if merchant is None:
         raise MerchantUnknown
     if not merchant.is_active:

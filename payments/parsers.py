@@ -20,14 +20,15 @@ class BodyTooLarge(APIException):
     status_code = 413
     default_code = "body_too_large"
 
-    def __init__(self) -> None:
-        super().__init__(f"The body is larger than {settings.MAX_BODY_BYTES} bytes.")
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The body is larger than {most} bytes.")
 
 
 class ExactJSONParser(BaseParser):
-    """Request bodies, by `read_document`."""
+    """Request bodies, by `read_document`. `setting` names how large they may be."""
 
     media_type = "application/json"
+    setting = "MAX_BODY_BYTES"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         """The document in the body, of which no more is read than is needed to find it too large.
@@ -35,21 +36,23 @@ class ExactJSONParser(BaseParser):
         Raises:
             BodyTooLarge, ParseError: see `read_document`.
         """
-        return read_document(stream.read(settings.MAX_BODY_BYTES + 1))
+        most: int = getattr(settings, self.setting)
+        return read_document(stream.read(most + 1), most=most)
 
 
-def read_document(body: bytes) -> Any:
+def read_document(body: bytes, *, most: int | None = None) -> Any:
     """The document in a body of JSON in UTF-8, with exact numbers.
 
     Fractions become `Decimal`, never a float, and so do NaN and Infinity: the field they stand in refuses
     them and is named. Repeated names are refused.
 
     Raises:
-        BodyTooLarge: it is longer than the setting `MAX_BODY_BYTES`.
+        BodyTooLarge: it is longer than `most` bytes, or else the setting `MAX_BODY_BYTES`.
         ParseError: it is not strict JSON.
     """
-    if len(body) > settings.MAX_BODY_BYTES:
-        raise BodyTooLarge
+    most = settings.MAX_BODY_BYTES if most is None else most
+    if len(body) > most:
+        raise BodyTooLarge(most)
     try:
         document = json.loads(
             body.decode("utf-8"),

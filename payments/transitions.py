@@ -34,18 +34,50 @@ class LostRace(Exception):
     """Somebody else moved the payment since it was read; the transaction must be rolled back."""
 
 
+#: The columns that `begun` has, by the database's clock.
+TIMES: Final = ("revive_at", "charge_before")
+PAYMENT_COLUMNS: Final = [field.attname for field in Payment._meta.fields if field.attname not in TIMES]  # noqa: SLF001  # documented
+EVENT_COLUMNS: Final = [field.attname for field in PaymentEvent._meta.fields]  # noqa: SLF001  # documented
+
+#: Part of a larger statement: inserts new payments with their first events, those that `begun` has the id of; the
+#: parameters are made by `begin`. They come in the order of their orders, and after all keys that `begun` waits for, so
+#: that two statements never wait for each other in turn.
+BEGUN: Final = f"""
+    new_payments AS (
+        INSERT INTO payments_payment ({", ".join(PAYMENT_COLUMNS)}, {", ".join(TIMES)})
+        SELECT payment.{", payment.".join(PAYMENT_COLUMNS)}, begun.{", begun.".join(TIMES)}
+        FROM json_populate_recordset(NULL::payments_payment, %(payments)s::json) AS payment
+        JOIN begun ON begun.id = payment.id
+        ORDER BY payment.merchant_id, payment.mode, payment.order_id
+    ), new_events AS (
+        INSERT INTO payments_paymentevent ({", ".join(EVENT_COLUMNS)})
+        SELECT event.{", event.".join(EVENT_COLUMNS)}
+        FROM json_populate_recordset(NULL::payments_paymentevent, %(events)s::json) AS event
+        JOIN begun ON begun.id = event.payment_id
+    )
+"""  # noqa: S608  # nobody but the models names columns  # nosec B608
+
+
+def begin(payments: Sequence[Payment], views: Sequence[PaymentView]) -> dict[str, list[dict[str, Any]]]:
+    """The parameters of a statement that has `BEGUN`, for new payments, `pending`; and the `messages` that announce
+    them, each with what it is `about`. `views` show the payments as they are now.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {"payments": [], "events": [], "messages": []}
+    for payment, view in zip(payments, views, strict=True):
+        assert payment.status == Status.PENDING, "a payment begins as the model says"
+        event = {**event_of(payment, EventType.CREATED, view), "created_at": payment.created_at}
+        announcement = announcement_of(payment, view, event, at=payment.created_at)
+        rows["payments"].append({column: getattr(payment, column) for column in PAYMENT_COLUMNS})
+        rows["events"].append(event)
+        rows["messages"] += [{"about": payment.pk, **row} for row in outbox.rows_of(announcement)]
+    return rows
+
+
 class Change(NamedTuple):
     """A payment as it was read, and the new values of some of its columns."""
 
     payment: Payment
     values: Mapping[str, Any]
-
-
-def begin(payment: Payment) -> None:
-    """Insert a new payment, `pending`, with its first event."""
-    payment.status = Status.PENDING
-    payment.save(force_insert=True)
-    write_events([payment], EventType.CREATED)
 
 
 def move(payment: Payment, to: Status, *, now: datetime, **values: Any) -> None:
@@ -141,13 +173,7 @@ def write_events(payments: Sequence[Payment], event_type: EventType) -> None:
     ((moment,), *_) = records.insert(PaymentEvent, events, returning=["created_at"])
     outbox.announce(
         [
-            Announcement(
-                kind=event_type,
-                event_id=event["id"],
-                body=cloud_events.encode(payment, view, event_id=event["id"], event_type=event_type, at=moment),
-                content_type=cloud_events.CONTENT_TYPE,
-                request_id=payment.request_id,
-            )
+            announcement_of(payment, view, event, at=moment)
             for event, payment, view in zip(events, payments, views, strict=True)
         ]
     )
@@ -166,3 +192,15 @@ def event_of(payment: Payment, event_type: EventType, view: PaymentView) -> dict
         "snapshot": {"schema": SNAPSHOT_SCHEMA, **view},
         "request_id": payment.request_id,
     }
+
+
+def announcement_of(payment: Payment, view: PaymentView, event: Mapping[str, Any], *, at: datetime) -> Announcement:
+    """What others are told of an event."""
+    kind: EventType = event["type"]
+    return Announcement(
+        kind=kind,
+        event_id=event["id"],
+        body=cloud_events.encode(payment, view, event_id=event["id"], event_type=kind, at=at),
+        content_type=cloud_events.CONTENT_TYPE,
+        request_id=payment.request_id,
+    )

@@ -2,6 +2,7 @@
 
 from django.urls import re_path
 
+from payments.batch_views import PaymentBatchView
 from payments.event_views import EventsView, PaymentEventsView
 from payments.gateway_views import GatewayWebhookView
 from payments.views import PaymentsView, PaymentView
@@ -10,6 +11,7 @@ UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{
 
 urlpatterns = [
     re_path(r"^payments/?$", PaymentsView.as_view(), name="payments"),
+    re_path(r"^payments/batch/?$", PaymentBatchView.as_view(), name="payments-batch"),
     re_path(rf"^payments/(?P<payment_id>{UUID})/?$", PaymentView.as_view(), name="payment"),
     re_path(rf"^payments/(?P<payment_id>{UUID})/events/?$", PaymentEventsView.as_view(), name="payment-events"),
     re_path(r"^events/?$", EventsView.as_view(), name="events"),

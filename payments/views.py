@@ -25,7 +25,7 @@ from payments.pages import NewestFirst
 from payments.preferences import LONGEST_WAIT, preferred_wait
 from payments.problems import catalogue
 from payments.reads import payments_of, represent
-from payments.serializers import PaymentRequestSerializer, PaymentSerializer, problems
+from payments.serializers import PaymentRequestSerializer, PaymentSerializer, problems, request_in
 from payments.waiting import NoRoom, room
 
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -92,14 +92,13 @@ class PaymentsView(GenericAPIView[Payment]):
         body = request.data
         in_body = body.get("idempotency_key") if isinstance(body, dict) else None
         key = choose_key(request.headers.get("Idempotency-Key"), None if in_body is None else str(in_body))
-        serializer = PaymentRequestSerializer(data=body, context={"merchant": caller.merchant})
-        serializer.is_valid(raise_exception=True)
+        asked = request_in(body, merchant=caller.merchant)
         try:
             answer = accept_payment(
                 merchant=caller.merchant,
                 mode=caller.mode,
                 idempotency_key=key,
-                request=serializer.to_request(),
+                request=asked,
                 request_id=request.META["HTTP_X_REQUEST_ID"],
                 now=timezone.now(),
                 admitted=ticket.granted,

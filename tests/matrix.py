@@ -20,6 +20,7 @@ OPEN = "open"
 ACCESS = """
 payments                        GET     payments:read        -
 payments                        POST    payments:write       -
+payments-batch                  POST    payments:write       -
 payment                         GET     payments:read        payment
 payment-events                  GET     payments:read        payment
 events                          GET     payments:read        -

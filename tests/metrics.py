@@ -7,6 +7,7 @@ from django.utils import timezone
 from analytics.models import DailyMetric
 from merchants.models import Merchant, Mode
 from payments import transitions
+from payments.events import EventType
 from payments.ids import uuid7
 from payments.models import Payment
 from payments.states import Status
@@ -41,7 +42,8 @@ def pay(
         created_at=at,
         revive_at=at + timedelta(minutes=1),
     )
-    transitions.begin(payment)
+    payment.save(force_insert=True)
+    transitions.write_events([payment], EventType.CREATED)
     return payment
 
 

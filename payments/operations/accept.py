@@ -1,64 +1,36 @@
-"""Step 1: accept. The idempotency key, the payment, its first event and the message are one commit."""
+"""Step 1: accept. The idempotency key, the payment, its first event and the messages are one statement.
 
-import json
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Final
+Many wishes share it. What it does not settle is settled alone afterwards, so that nobody waits for somebody else's
+trouble, or fails by it.
+"""
 
-from django.conf import settings
-from django.db import IntegrityError, OperationalError, transaction
-from django.db.models.functions import Now
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+from django.db import Error, IntegrityError, InterfaceError, OperationalError
 from psycopg import errors as postgres
 
 from merchants.models import Merchant, Mode
-from messaging import outbox
-from payments import idempotency, transitions, velocity
-from payments.errors import (
-    AmountAboveCeiling,
-    IdempotencyKeyInUse,
-    NoGateway,
-    OrderAlreadyPaid,
-    OrderConflict,
-    OrderPaymentActive,
-    PaymentMethodRequired,
-    TooManyPayments,
-)
-from payments.gateways import registry
+from merchants.sharing import Sharing
+from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
-from payments.money import to_major_units
-from payments.reads import path_of, payments_of, represent
+from payments.operations.insert import PATIENCE, insert_or_replay
+from payments.operations.wishes import Candidate, PaymentRequest, Wish, prepare
+from payments.reads import payments_of
 
-#: What a test payment is paid with when it names nothing.
-DEFAULT_TEST_METHOD: Final = "pm_ok"
+log = structlog.get_logger(__name__)
+
 #: How often an order's holder may vanish between the conflict and our look at it before we ask the caller
 #: to come again. Once happens when it fails at that moment; more is a storm.
 MAX_RACES: Final = 3
-LATER_FIELDS: Final = frozenset({"receipt_email", "receipt_phone"})
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRequest:
-    """A valid wish to be paid; `amount` is in minor units."""
-
-    amount: int
-    currency: str
-    order_id: str = ""
-    user_id: str = ""
-    description: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    payment_method: str = ""
-    webhook_url: str = ""
-    receipt_email: str = ""
-    receipt_phone: str = ""
-
-    def values(self) -> dict[str, Any]:
-        """What makes two requests the same. A field that came later counts where it is given, and so keeps keys of
-        before it valid.
-        """
-        values = asdict(self)
-        return {name: value for name, value in values.items() if value or name not in LATER_FIELDS}
+T = TypeVar("T")
+#: What becomes of a wish: an answer, a refusal, or the exception of a defect.
+Outcome = Answer | Exception
 
 
 def accept_payment(
@@ -81,11 +53,103 @@ def accept_payment(
         OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
         AmountAboveCeiling, TooManyPayments, TooManyDeclines: a limit of the merchant or of the payer; nothing was done.
     """
-    print_ = idempotency.fingerprint("payments.create", {"mode": mode.value, **request.values()})
-    payment = build_payment(merchant=merchant, mode=mode, request=request, request_id=request_id, now=now)
+    wish = Wish(
+        merchant=merchant,
+        mode=mode,
+        idempotency_key=idempotency_key,
+        request=request,
+        request_id=request_id,
+        now=now,
+        admitted=admitted,
+    )
+    candidate = prepare(wish)
+    return accept_alone(candidate) if candidate.refusal else told(waiting.ask(candidate))
+
+
+def accept_payments(wishes: Sequence[Wish]) -> list[Outcome]:
+    """Accept many payments, each as `accept_payment` would, one after the other: of each its answer, its refusal, or
+    the exception that it ran into.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away. Those that were accepted by then will be repetitions.
+    """
+    candidates = [attempt(partial(prepare, wish)) for wish in wishes]
+    return list(accept_the_rest(candidates, accept_the_sound(candidates)))
+
+
+def accept_at_once(wishes: Sequence[Wish]) -> list[Outcome | None]:
+    """Accept by one statement as many as it takes; None for those that must go alone. Raises as `accept_payments`."""
+    return accept_the_sound([attempt(partial(prepare, wish)) for wish in wishes])
+
+
+def accept_the_sound(candidates: Sequence[Candidate | Exception]) -> list[Outcome | None]:
+    """By one statement; what could not be prepared has its outcome."""
+    settled = iter(accept_together([each for each in candidates if isinstance(each, Candidate)]))
+    return [next(settled) if isinstance(each, Candidate) else each for each in candidates]
+
+
+def accept_the_rest(
+    candidates: Sequence[Candidate | Exception], outcomes: Sequence[Outcome | None]
+) -> Iterator[Outcome]:
+    """What becomes of each, in their order; those that have no outcome yet go alone."""
+    patience: int | None = None
+    for candidate, outcome in zip(candidates, outcomes, strict=True):
+        if outcome is None and isinstance(candidate, Candidate):
+            alone = attempt(partial(accept_alone, candidate, patience=patience))
+            if isinstance(alone, IdempotencyKeyInUse):
+                patience = PATIENCE  # who has waited for one that hangs has waited for all
+            yield alone
+        elif outcome is not None:
+            yield outcome
+
+
+def attempt(do: Callable[[], T]) -> T | Exception:
+    """What it returns, or what it raises, unless the database is away."""
+    try:
+        return do()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001  # a defect at one must not be that of the others
+        return error
+
+
+def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
+    """What becomes of each of them by one statement; None for those that must go alone, after it.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away.
+    """
+    outcomes: list[Outcome | None] = [None] * len(candidates)
+    chosen = firsts(candidates)
+    try:
+        settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
+    except Exception as error:
+        if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
+            raise
+        log.info("accepted_alone", error=type(error.__cause__ or error).__name__, candidates=len(chosen))
+        return outcomes
+    for place, outcome in settled.items():
+        outcomes[chosen[place]] = outcome
+    return outcomes
+
+
+def firsts(candidates: Sequence[Candidate]) -> list[int]:
+    """Those that the statement may take: they are not refused, and of several that claim the same the first."""
+    claimed: set[tuple[object, ...]] = set()
+    found = []
+    for number, candidate in enumerate(candidates):
+        claims = set(candidate.claims)
+        if candidate.refusal is None and not claims & claimed:
+            found.append(number)
+        claimed |= claims
+    return found
+
+
+def accept_alone(candidate: Candidate, *, patience: int | None = None) -> Answer:
+    """What becomes of one. Raises as `accept_payment` does."""
     for _ in range(MAX_RACES):
         try:
-            return insert_or_replay(payment, key=idempotency_key, print_=print_, admitted=admitted)
+            settled = insert_or_replay([candidate], patience=patience)
         except OperationalError as error:
             if isinstance(error.__cause__, postgres.LockNotAvailable):
                 raise IdempotencyKeyInUse from error
@@ -93,67 +157,28 @@ def accept_payment(
         except IntegrityError as error:
             if not breaks_order_rule(error):
                 raise
-        if conflict := find_order_conflict(payment):
+            settled = {}
+        if outcome := settled.get(0):
+            return told(outcome)
+        if conflict := find_order_conflict(candidate.payment):
             raise conflict
     raise IdempotencyKeyInUse
 
 
-def build_payment(
-    *, merchant: Merchant, mode: Mode, request: PaymentRequest, request_id: str, now: datetime
-) -> Payment:
-    """The payment as it will be inserted; nothing is written yet."""
-    gateway = registry.name_for(mode)
-    if gateway is None:
-        raise NoGateway
-    if mode == Mode.LIVE and not request.payment_method:
-        raise PaymentMethodRequired
-    return Payment(
-        merchant=merchant,
-        mode=mode,
-        gateway=gateway,
-        amount=request.amount,
-        currency=request.currency,
-        order_id=request.order_id,
-        user_id=request.user_id,
-        description=request.description,
-        metadata=request.metadata,
-        payment_method=request.payment_method or DEFAULT_TEST_METHOD,
-        webhook_url=request.webhook_url,
-        receipt_email=request.receipt_email,
-        receipt_phone=request.receipt_phone,
-        request_id=request_id,
-        created_at=now,
-        # By the database's clock, as the rescue and the claim ask.
-        revive_at=Now() + timedelta(seconds=settings.REVIVE_AFTER),
-        charge_before=Now() + registry.get(gateway).max_age,
-    )
+def told(outcome: Outcome) -> Answer:
+    """The answer. Raises what it is otherwise."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
-@transaction.atomic(durable=True)
-def insert_or_replay(payment: Payment, *, key: str, print_: bytes, admitted: bool = True) -> Answer:
-    """The one transaction. A twin waits at the key until the first commits, and then replays."""
-    body = json.dumps(represent(payment), ensure_ascii=False, separators=(",", ":"))
-    ours = Answer(status_code=202, body=body, location=path_of(payment))
-    answer = idempotency.claim_or_replay(
-        merchant=payment.merchant, key=key, print_=print_, answer=ours, payment=payment
-    )
-    if answer.replayed:
-        return answer
-    # From here on it is a new payment: what the merchant's limits say today is nothing to one that was accepted before.
-    require_below_ceiling(payment)
-    velocity.require_unblocked(payment, now=payment.created_at)
-    if not admitted:
-        raise TooManyPayments
-    transitions.begin(payment)
-    outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)
-    return answer
+#: The requests of this process that wait at the same time.
+waiting: Final[Sharing[Candidate, Outcome]] = Sharing(accept_together, accept_alone)
 
 
-def require_below_ceiling(payment: Payment) -> None:
-    """Raises AmountAboveCeiling if it is more than the merchant takes at once."""
-    ceiling = payment.merchant.amount_ceilings.get(payment.currency)
-    if ceiling is not None and Decimal(to_major_units(payment.amount, payment.currency)) > Decimal(ceiling):
-        raise AmountAboveCeiling(ceiling=ceiling, currency=payment.currency)
+def is_contention(error: Error) -> bool:
+    """Whether others were in the way."""
+    return isinstance(error.__cause__, postgres.LockNotAvailable | postgres.DeadlockDetected)
 
 
 def breaks_order_rule(error: IntegrityError) -> bool:

@@ -89,7 +89,7 @@ GUARDS = [
                 'fields=["id", "order_id"],\n                condition=Q(holds_order=True)',
             ),
         ),
-        ACCEPT + "test_an_order_with_a_payment_under_way_takes_no_second_one",
+        ACCEPT + "test_an_order_that_is_being_taken_at_this_moment_takes_no_second_payment",
     ),
     Guard(
         "a key has one request: the unique index",
@@ -101,8 +101,8 @@ GUARDS = [
             ),
             Change(
                 "payments/idempotency.py",
-                "ON CONFLICT (merchant_id, key)",
-                "ON CONFLICT (merchant_id, key, payment_id)",
+                "ON CONFLICT (merchant_id, key) DO UPDATE\n",
+                "ON CONFLICT (merchant_id, key, payment_id) DO UPDATE\n",
             ),
         ),
         ACCEPT + "test_the_same_request_again_gets_the_same_bytes_and_does_nothing",
@@ -133,9 +133,11 @@ GUARDS = [
     ),
     guard(
         "the message is of the payment's own transaction",
-        "payments/operations/accept.py",
-        'outbox.stage("payment.due", {"ids": [str(payment.pk)]}, request_id=payment.request_id)',
-        'transaction.on_commit(lambda: transaction.atomic(outbox.stage)("payment.due", {"ids": [str(payment.pk)]}))',
+        "payments/operations/insert.py",
+        '    rows["messages"] += [message_of(candidate.payment) for candidate in candidates]\n',
+        "    for each in candidates:\n"
+        '        due = {"ids": [str(each.payment.pk)]}\n'
+        '        transaction.on_commit(lambda due=due: transaction.atomic(outbox.stage)("payment.due", due))\n',
         f"{EVERY_STEP}[pm_ok-accept]",
     ),
     guard(
@@ -150,7 +152,30 @@ GUARDS = [
         "payments/transitions.py",
         "outbox.announce(\n        [",
         "(lambda told: transaction.on_commit(lambda: transaction.atomic(outbox.announce)(told)))(\n        [",
+        f"{EVERY_STEP}[pm_ok-accept-process]",
+    ),
+    guard(
+        "the announcement of a new payment is of its own transaction",
+        "payments/transitions.py",
+        '        rows["messages"] += [{"about"',
+        "        told = [announcement]\n"
+        "        transaction.on_commit(lambda told=told: transaction.atomic(outbox.announce)(told))\n"
+        '        rows["unknown"] = [{"about"',
         f"{EVERY_STEP}[pm_ok-accept]",
+    ),
+    guard(
+        "in a list, of those that claim the same the first goes first",
+        "payments/operations/accept.py",
+        "if candidate.refusal is None and not claims & claimed:",
+        "if candidate.refusal is None:",
+        "tests/integration/test_accept_lists.py",
+    ),
+    guard(
+        "a list waits for nobody who hangs",
+        "payments/operations/insert.py",
+        'wait = "" if patience is None else',
+        'wait = "" if True or patience is None else',
+        "tests/integration/test_accept_lists.py::test_what_many_share_waits_for_nobody_who_hangs",
     ),
     guard(
         "only what is named leaves the house",
@@ -388,16 +413,16 @@ GUARDS = [
     ),
     guard(
         "a payment that the bucket has not admitted is not stored",
-        "payments/operations/accept.py",
-        "    if not admitted:\n",
-        "    if False:\n",
+        "payments/operations/wishes.py",
+        "        if not admitted:\n",
+        "        if False:\n",
         BUCKETS + "test_payments_beyond_the_bucket_are_refused_and_nothing_is_stored",
     ),
     guard(
         "a repetition is answered before the bucket is asked for",
-        "payments/operations/accept.py",
-        "    if answer.replayed:\n        return answer\n",
-        "    if answer.replayed and admitted:\n        return answer\n",
+        "payments/operations/insert.py",
+        "if candidate.refusal is not None and is_new(settled.get(number)):",
+        "if candidate.refusal is not None:",
         BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
     ),
     guard(
@@ -406,6 +431,20 @@ GUARDS = [
         "if answer.replayed and ticket.granted:",
         "if False:",
         BUCKETS + "test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing",
+    ),
+    guard(
+        "in a batch, a payment that the bucket has not admitted is not stored",
+        "payments/batch_views.py",
+        "        admitted=ticket.granted,\n",
+        "",
+        "tests/integration/test_api_batch.py::test_each_payment_takes_one_token_and_those_beyond_the_bucket_are_refused",
+    ),
+    guard(
+        "many tokens are taken together or none of them",
+        "merchants/buckets.py",
+        "    if taken is None or not taken[0]:\n        return [None] * number\n",
+        "    if taken is None:\n        return [None] * number\n",
+        BUCKETS + "test_tokens_asked_for_together_are_as_many_as_one_by_one_and_each_ticket_tells_its_own",
     ),
     guard(
         "requests are counted in one statement",
@@ -424,10 +463,24 @@ GUARDS = [
     ),
     guard(
         "a blocked payer gets no payment accepted",
-        "payments/operations/accept.py",
-        "    velocity.require_unblocked(payment, now=payment.created_at)\n",
+        "payments/operations/wishes.py",
+        "        velocity.require_unblocked(payment, now=payment.created_at)\n",
         "",
         VELOCITY + "test_a_payer_with_too_many_declines_gets_no_more_payments",
+    ),
+    guard(
+        "a token that was verified ends when it ends",
+        "merchants/signing.py",
+        'if claims and signed_by == keys and claims["iat"] <= time.time() < claims["exp"] else None',
+        "if claims and signed_by == keys else None",
+        "tests/unit/test_verified_tokens.py",
+    ),
+    guard(
+        "a token is remembered with the keys that it was verified by",
+        "merchants/signing.py",
+        "if claims and signed_by == keys and",
+        "if claims and",
+        "tests/unit/test_verified_tokens.py",
     ),
     guard(
         "decisions about dead letters are made one after the other",
@@ -614,8 +667,8 @@ GUARDS = [
     guard(
         "intake: a message waits for the database",
         "payments/intake.py",
-        "        except (OperationalError, InterfaceError):\n            raise\n",
-        "",
+        "        except (OperationalError, InterfaceError):\n            raise\n        except IdempotencyKeyInUse",
+        "        except IdempotencyKeyInUse",
         INTAKE + "test_a_message_that_only_has_to_wait_is_not_buried",
     ),
     guard(

@@ -1,9 +1,10 @@
 """Step 1: accepting a payment is one commit, and a request has one effect."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from merchants.models import Mode
@@ -15,8 +16,9 @@ from payments.errors import (
     OrderPaymentActive,
 )
 from payments.models import IdempotencyKey, Payment, PaymentEvent
-from payments.operations import PaymentRequest, accept_payment, process_payments
-from payments.operations import accept as accept_module
+from payments.operations import PaymentRequest, Wish, accept_payment, accept_payments, insert, process_payments
+from payments.operations.wishes import prepare
+from tests.locks import await_lock_waiter
 from tests.outbox import work
 
 
@@ -44,7 +46,7 @@ def test_a_crash_before_the_commit_leaves_nothing(merchant, monkeypatch):
     def crash(*args, **kwargs):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(accept_module.outbox, "stage", crash)
+    monkeypatch.setattr(insert, "outcome_of", crash)
     with pytest.raises(RuntimeError):
         accept_raw(merchant)
     assert not Payment.objects.exists()
@@ -116,6 +118,34 @@ def test_payments_without_an_order_never_conflict(merchant):
     accept_raw(merchant)
     accept_raw(merchant, key="key-2")
     assert Payment.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_is_being_taken_at_this_moment_takes_no_second_payment(merchant):
+    """Nobody can see the first one yet: the second waits for it, and then names it."""
+    taken = Wish(
+        merchant=merchant,
+        mode=Mode.TEST,
+        idempotency_key="key-1",
+        request=PaymentRequest(amount=1000, currency="EUR", order_id="o-1"),
+        request_id="r",
+        now=timezone.now(),
+    )
+
+    def second():
+        try:
+            return accept_payments([replace(taken, idempotency_key="key-2")])[0]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            insert.insert_or_replay.__wrapped__([prepare(taken)])
+            waiting = pool.submit(second)
+            await_lock_waiter()
+        refusal = waiting.result(10)
+    assert isinstance(refusal, OrderPaymentActive), refusal
+    assert refusal.payment_id == Payment.objects.get().pk
 
 
 @pytest.mark.django_db(transaction=True)

@@ -35,8 +35,11 @@ def small(settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_1000_requests_at_once_exactly_100_get_a_token(counter, merchant, settings):
+@pytest.mark.parametrize("processes", ["one", "many"])
+def test_of_1000_requests_at_once_exactly_100_get_a_token(counter, merchant, settings, monkeypatch, processes):
     settings.CREATION_BURST, settings.CREATION_RATE = 100, 0.001
+    if processes == "many":  # whose requests do not ask together
+        monkeypatch.setattr(buckets.waiting, "ask", buckets.waiting.alone)
 
     def ask(_):
         try:
@@ -46,6 +49,35 @@ def test_of_1000_requests_at_once_exactly_100_get_a_token(counter, merchant, set
 
     with ThreadPoolExecutor(20) as pool:
         assert list(pool.map(ask, range(1000))).count(True) == 100
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 10])
+def test_tokens_asked_for_together_are_as_many_as_one_by_one_and_each_ticket_tells_its_own(
+    counter, merchant, settings, number
+):
+    settings.CREATION_BURST, settings.CREATION_RATE = 4, 0.001
+    buckets.take(merchant, Mode.TEST)
+    bucket = (f"{merchant.pk}:test", 4, 1_000_000_000)
+    answers = buckets.take_together([bucket] * number)
+    if number <= 3:
+        assert [round(until_full) for ((_, until_full),) in answers] == [2000, 3000, 4000][:number]
+        assert all(granted for ((granted, _),) in answers)
+    else:  # not enough for all: each asks by itself
+        assert answers == [None] * number
+    left = [buckets.take(merchant, Mode.TEST).granted for _ in range(4)].count(True)
+    assert left == (3 - number if number <= 3 else 3)
+
+
+def test_tokens_of_several_buckets_are_asked_for_together(counter, merchant, other_merchant):
+    asked = [(f"{owner.pk}:test", 2, 1_000_000_000) for owner in (merchant, other_merchant, merchant, merchant)]
+    answers = buckets.take_together(asked)
+    assert [answer is None for answer in answers] == [True, False, True, True]
+    assert answers[1][0][0]
+
+
+def test_a_bucket_of_other_figures_is_looked_at_token_by_token(counter, merchant, small):
+    assert [buckets.take(merchant, Mode.TEST).granted for _ in range(3)] == [True] * 3
+    assert buckets.take_together([(f"{merchant.pk}:test", 5, 10_000_000)] * 2) == [None, None]
 
 
 def test_the_ticket_tells_what_is_left_and_how_long_to_wait(counter, merchant, settings):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pika
 import pytest
-from django.db import InterfaceError, connection
+from django.db import InterfaceError, OperationalError, connection
 from pika import data
 
 from messaging import consumer as consumer_module
@@ -376,3 +376,60 @@ def test_ids_that_are_not_utf_8_are_made_readable():
     properties.message_id, properties.correlation_id = b"\xff", None
     delivery = consumer_module.delivery_of("q", 1, properties, b"")
     assert (delivery.message_id, delivery.correlation_id) == ("\ufffd", "")
+
+
+# --- many at once
+
+
+def test_what_has_come_together_is_settled_together_and_the_rest_one_by_one_in_its_order(channel, queue):
+    publish(channel, queue, *(b"%d" % number for number in range(10)))
+    lists = []
+
+    def together(deliveries):
+        lists.append([each.body for each in deliveries])
+        return {each.tag for each in deliveries if int(each.body) % 3}
+
+    with consuming(queue, together=together) as running:
+        eventually(lambda: sum(map(len, lists)) + len(running.seen) >= 10, within=15)
+        eventually(lambda: not topology_depth(channel, queue), within=15)
+    handled = [body for listed in lists for body in listed]
+    assert len(handled) == len(set(handled)), "what was tried together is not tried together again"
+    alone = [body for body in running.seen if body in handled]
+    assert alone == [body for body in handled if not int(body) % 3]
+    assert waiting(channel, queue) == [], "each is acknowledged"
+
+
+def test_what_is_left_of_a_list_is_handled_before_anything_that_comes_later(channel, queue):
+    publish(channel, queue, b"0", b"1", b"2")
+    order = []
+
+    def together(deliveries):
+        order.append([each.body for each in deliveries])
+        return set()
+
+    def act(delivery):
+        order.append(delivery.body)
+        if delivery.body == b"0":
+            publish(channel, queue, b"3", b"4")
+
+    with consuming(queue, together=together, act=act) as running:
+        eventually(lambda: len(running.seen) >= 5, within=15)
+    alone = [each for each in order if isinstance(each, bytes)]
+    assert alone == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("error", [OperationalError("away"), InterfaceError("away")])
+def test_a_list_that_fails_is_tried_one_by_one(channel, queue, error):
+    publish(channel, queue, b"0", b"1", b"2")
+
+    def together(_deliveries):
+        raise error
+
+    with consuming(queue, together=together) as running:
+        running.await_seen(b"0", b"1", b"2")
+    assert waiting(channel, queue) == []
+
+
+def topology_depth(channel, queue):
+    """Messages that are ready or in somebody's hands."""
+    return channel.queue_declare(queue, passive=True).method.message_count

@@ -148,9 +148,11 @@ def test_what_people_wrote_never_leaves_the_house(accept):
 
 
 def test_an_event_costs_one_statement_and_asks_for_no_merchant(accept, sandbox, django_assert_num_queries):
-    """All of them on the way of a payment: BEGIN and COMMIT, and an event with its announcement are two INSERTs."""
+    """All of them on the way of a payment: BEGIN and COMMIT, and an event with its announcement are two INSERTs; of a
+    new payment, all is one statement.
+    """
     blocks_in_force.renew()  # once a second
-    with django_assert_num_queries(8):  # and one more by the fixture, to read the payment
+    with django_assert_num_queries(4):  # and one more by the fixture, to read the payment
         payment = accept(order_id="o-1")
     with django_assert_num_queries(7):
         claim = claim_one(payment.pk)

@@ -16,11 +16,11 @@ from django.utils import timezone
 
 from merchants.models import Mode
 from messaging import outbox
-from payments import idempotency
 from payments.errors import IdempotencyKeyInUse
 from payments.models import IdempotencyKey, Payment
-from payments.operations import PaymentRequest, accept_payment, process_payments
-from payments.operations import accept as accept_module
+from payments.operations import PaymentRequest, Wish, accept_payments, insert, process_payments
+from payments.operations.wishes import prepare
+from tests.locks import await_lock_waiter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,17 +91,7 @@ def test_row_same_key_first_still_in_flight_waits_for_it_and_replays(merchant):
 
     def first():
         with transaction.atomic():
-            answer = accept_module.insert_or_replay.__wrapped__(
-                accept_module.build_payment(
-                    merchant=merchant,
-                    mode=Mode.TEST,
-                    request=PaymentRequest(amount=1000, currency="EUR"),
-                    request_id="r",
-                    now=timezone.now(),
-                ),
-                key="key-1",
-                print_=fingerprint(),
-            )
+            answer = insert.insert_or_replay.__wrapped__([prepare(wish(merchant))])[0]
             inserted.set()
             assert commit.wait(10)
         connections.close_all()
@@ -128,14 +118,7 @@ def test_row_same_key_first_still_in_flight_past_the_lock_timeout(merchant):
     """The first request hangs in its transaction; the twin gives up after `lock_timeout`."""
     with transaction.atomic():
         with connection.cursor() as cursor:
-            payment = accept_module.build_payment(
-                merchant=merchant,
-                mode=Mode.TEST,
-                request=PaymentRequest(amount=1, currency="EUR"),
-                request_id="r",
-                now=timezone.now(),
-            )
-            accept_module.insert_or_replay.__wrapped__(payment, key="key-1", print_=fingerprint())
+            insert.insert_or_replay.__wrapped__([prepare(wish(merchant))])
             cursor.execute("SELECT 1")
 
         def twin():
@@ -152,7 +135,7 @@ def test_row_same_key_first_still_in_flight_past_the_lock_timeout(merchant):
 
 @pytest.mark.parametrize("error", [OperationalError("the server closed the connection"), RuntimeError("a defect")])
 def test_row_crash_or_5xx_is_rolled_back_and_a_retry_executes(post, error):
-    with mock.patch.object(outbox.OutboxMessage.objects, "bulk_create", side_effect=error):
+    with mock.patch.object(outbox, "rows_of", side_effect=error):
         assert post(BODY).status_code in {500, 503}
     assert nothing_stored()
     again = post(BODY)
@@ -263,7 +246,14 @@ def test_many_keys_are_forgotten_in_small_batches(post, accept, sandbox):
 
 
 def accept_twin(merchant):
-    return accept_payment(
+    (outcome,) = accept_payments([wish(merchant)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def wish(merchant):
+    return Wish(
         merchant=merchant,
         mode=Mode.TEST,
         idempotency_key="key-1",
@@ -273,11 +263,6 @@ def accept_twin(merchant):
     )
 
 
-def fingerprint():
-    values = PaymentRequest(amount=1000, currency="EUR").values()
-    return idempotency.fingerprint("payments.create", {"mode": "test", **values})
-
-
 def test_keys_from_before_a_field_was_added_stay_valid():
     """A client may come again a month later, and its request means what it meant."""
     said = {"amount": 1000, "currency": "EUR", "metadata": {}}
@@ -285,14 +270,3 @@ def test_keys_from_before_a_field_was_added_stay_valid():
     assert PaymentRequest(amount=1000, currency="EUR").values() == {**said, **dict.fromkeys(empty, "")}
     given = PaymentRequest(amount=1000, currency="EUR", receipt_email="a@example.org").values()
     assert given["receipt_email"] == "a@example.org", "what is asked for is part of the request"
-
-
-def await_lock_waiter():
-    """Return once another session waits for a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with connection.cursor() as cursor:
-        for _ in range(10_000):
-            cursor.execute(query)
-            if cursor.fetchone()[0]:
-                return
-    pytest.fail("no session waits for a lock")

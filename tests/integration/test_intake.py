@@ -22,6 +22,7 @@ from payments import intake, messages, transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.operations import accept
 from payments.states import Status
+from payments.velocity import blocks_in_force
 from tests.decisions import resolve
 from tests.outbox import work
 
@@ -392,6 +393,71 @@ def test_a_defect_of_ours_holds_up_no_other_message_and_tells_where(monkeypatch)
     monkeypatch.undo()
     receive(key="key-2")
     assert Payment.objects.count() == 1
+
+
+# --- many at once
+
+
+def deliver(*bodies):
+    """Hand several messages to intake at once; which of them it has settled, by their places."""
+    deliveries = [Delivery(queue=QUEUE, body=body, tag=place) for place, body in enumerate(bodies)]
+    return intake.receive_together(deliveries), deliveries
+
+
+def test_messages_that_come_together_are_accepted_by_one_statement(django_assert_num_queries):
+    blocks_in_force.renew()  # once a second
+    with django_assert_num_queries(4):  # BEGIN and COMMIT, and the merchant
+        settled, _ = deliver(*(body_of(key=f"key-{number}", order_id=f"o-{number}") for number in range(20)))
+    assert settled == set(range(20))
+    assert Payment.objects.count() == work().count() == 20
+
+
+def test_of_messages_that_come_together_those_that_are_wrong_are_left_and_meet_their_own_fate(caplog):
+    receive(key="old", order_id="taken")
+    bodies = [
+        body_of(key="new-1"),
+        b"garbage",
+        b"[]",
+        body_of(key="old", order_id="taken"),
+        body_of(key="old", order_id="taken", amount="11.00"),
+        body_of(key="new-2", order_id="taken"),
+        body_of(key="new-1"),
+        body_of(key="new-3", merchant="nobody"),
+        body_of(key="new-4", amount="-1"),
+        body_of(key=None),
+        body_of(key="new-5", mode="live", payment_method="pm"),
+        body_of(key="new-6"),
+    ]
+    settled, deliveries = deliver(*bodies)
+    assert settled == {0, 3, 11}
+    assert caplog.text.count("message_accepted") == 3  # one of them before
+    assert not DeadLetter.objects.exists(), "nothing is buried before it was looked at alone"
+    for delivery in deliveries:
+        if delivery.tag not in settled:
+            intake.receive(delivery)
+    assert sorted(DeadLetter.objects.values_list("cause", flat=True)) == sorted(
+        [
+            "not_json",
+            "not_json",
+            "idempotency_key_reused",
+            "order_payment_active",
+            "merchant_unknown",
+            "invalid",
+            "idempotency_key_missing",
+            "no_live_gateway",
+        ]
+    )
+    assert Payment.objects.count() == 3
+    assert IdempotencyKey.objects.get(key="new-1").replays == 1
+
+
+def test_a_database_that_is_away_settles_none_of_a_list():
+    with connection.cursor() as cursor, pytest.raises(OperationalError):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(OperationalError):
+        deliver(body_of(key="a"), body_of(key="b"))
+    connection.close()
+    assert deliver(body_of(key="a"), body_of(key="b"))[0] == {0, 1}
 
 
 # --- what is told of it

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from console import health
 from console.doctor import limits as doctor_limits
-from merchants import api_keys, limits, redis_buckets
+from merchants import api_keys, counters, limits, redis_buckets
 from merchants.addresses import client_network
 from merchants.counters import PostgresCounters
 from merchants.fuse import LOG_EVERY, PAUSE, WITHOUT_COUNTER, Fuse, redis_fuse
@@ -62,12 +62,15 @@ def request_from(address="192.0.2.1", **meta):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_1000_requests_at_once_exactly_100_pass(counter, low):
+@pytest.mark.parametrize("processes", ["one", "many"])
+def test_of_1000_requests_at_once_exactly_100_pass(counter, low, monkeypatch, processes):
     low(reads="100/m")
+    if processes == "many":  # whose requests are not counted together
+        monkeypatch.setattr(counters.waiting, "ask", counters.waiting.alone)
 
     def ask(_):
         try:
-            return limits.count(request_from(), "reads", f"whoever-{counter}").exceeded
+            return limits.count(request_from(), "reads", f"whoever-{counter}-{processes}").exceeded
         finally:
             connection.close()
 
@@ -418,3 +421,11 @@ def test_local_buckets_count_exactly_for_many_threads():
     for thread in threads:
         thread.join()
     assert passed.count(True) == 100
+
+
+def test_requests_that_are_counted_together_count_as_one_after_the_other(db):
+    """Each is told what it was itself the so manieth of; another key's count is its own."""
+    first, other = ("a", 1, 60), ("b", 1, 60)
+    assert counters.count_together([first, other, first, first]) == [1, 1, 2, 3]
+    assert counters.count_together([other, first]) == [2, 4]
+    assert counters.count_together([("a", 1, 60)]) == [5]
