@@ -75,7 +75,7 @@ MIDDLEWARE = [
     "console.security.RefuseNulMiddleware",
     "console.page_middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "console.page_middleware.CsrfViewMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "console.page_middleware.AuthenticationMiddleware",
     "console.page_middleware.OTPMiddleware",
     "console.page_middleware.LoginLimit",

@@ -8,7 +8,6 @@ from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponse
-from django.middleware import csrf
 from django_otp import middleware as otp
 
 from console import guard, login_limit
@@ -35,7 +34,6 @@ def for_pages(middleware: type[Any]) -> type[Any]:
 
 CSPMiddleware = for_pages(csp.CSPMiddleware)
 SessionMiddleware = for_pages(sessions.SessionMiddleware)
-CsrfViewMiddleware = for_pages(csrf.CsrfViewMiddleware)
 AuthenticationMiddleware = for_pages(auth.AuthenticationMiddleware)
 OTPMiddleware = for_pages(otp.OTPMiddleware)
 LoginLimit = for_pages(login_limit.LoginLimit)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 from django.db import connection
-from django.db.models import Field, Model
+from django.db.models import Model
 
 INSERT: Final = "INSERT INTO {table} ({columns}) SELECT {columns} FROM {records}"
 
@@ -42,13 +42,7 @@ def records(types: Mapping[str, str], *, name: str = "record") -> str:
 def types_of(model: type[Model], columns: Iterable[str]) -> dict[str, str]:
     """Columns of a table with their types; a foreign key's name ends in `_id`."""
     known = {field.column: field for field in model._meta.concrete_fields}  # noqa: SLF001  # Django documents it
-    return {column: type_of(known[column]) for column in columns}
-
-
-def type_of(field: Field[Any, Any]) -> str:
-    """The type of a column. A conversion to `varchar(n)` would cut off what is too long, and say nothing."""
-    type_ = str(field.db_type(connection))
-    return "text" if type_.startswith("varchar") else type_
+    return {column: str(known[column].db_type(connection)) for column in columns}
 
 
 def document(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import DataError, connections, transaction
 from django.db.models.functions import Now
 
 from messaging import relay
@@ -304,3 +304,9 @@ class Refusing:
 def test_a_list_tells_the_request_only_where_it_is_of_one(request_ids, told):
     rows = [due(str(n), request_id=request_id) for n, request_id in enumerate(request_ids)]
     assert relay.to_message(rows).options == {"request_id": told}
+
+
+def test_no_text_is_cut_off_to_fit_its_column(some):
+    (payment,) = some(1)
+    with pytest.raises(DataError, match="too long"), transaction.atomic():
+        transitions.stay(payment, error_code="x" * 51)
