@@ -87,6 +87,7 @@ class Environment:
     revive_after: float
     rescue_every: float
     worker_threads: int
+    payments_per_message: int
     notification_threads: int
     web_threads: int
     encryption_keys: list[str]
@@ -169,6 +170,7 @@ def read_environment() -> Environment:
         revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
+        payments_per_message=env.int("PAYMENTS_PER_MESSAGE", 64, validate=validate.Range(min=1, max=500)),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
         web_threads=env.int("WEB_THREADS", 16, validate=validate.Range(min=1, max=128)),
         encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),

@@ -166,8 +166,8 @@ MESSAGE_ROUTES = {
     "delivery.message": ("notifications", "send_messages"),
     "delivery.webhook": ("webhooks", "call_webhooks"),
 }
-#: Whose messages may be joined on their way, because many ids cost them little more than one.
-LIST_ACTORS = {"process_payments"}
+#: Whose messages are joined on their way, because many ids cost them little more than one -> how many ids at most.
+LIST_ACTORS = {"process_payments": ENV.payments_per_message}
 #: What may wait: messages to these queues go over the connection of the events, and no payment waits for them.
 PATIENT_QUEUES = ["notifications", "webhooks"]
 #: Which room of ours takes events straight from the outbox -> the topic of what it fails at, and what takes them.

@@ -34,9 +34,6 @@ log = structlog.get_logger(__name__)
 MOST_RETURNS: Final = 32_767
 #: Rows per transaction. More gain nothing in throughput and hold the locks longer.
 BATCH: Final = 500
-#: Ids in one message at most: what one worker thread claims, charges and settles together. More gain little, and its
-#: leases run while the last of them are sent.
-LONGEST_LIST: Final = 64
 #: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
 POLL_INTERVAL: Final = 0.02
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
@@ -168,7 +165,7 @@ def joined(rows: Iterable[OutboxMessage]) -> list[list[OutboxMessage]]:
             lists.append([row])
             continue
         known = open_lists.get((row.queue, row.actor))
-        if known is None or len(ids_of([*known, row])) > LONGEST_LIST:
+        if known is None or len(ids_of([*known, row])) > settings.LIST_ACTORS[row.actor]:
             known = open_lists[row.queue, row.actor] = []
             lists.append(known)
         known.append(row)

@@ -93,7 +93,7 @@ def test_cut_connections_acknowledge_no_message_that_was_never_executed(system):
     restart(system, "web", **slow)
     ids = system.accept(48, prefix="slow", methods=("pm_timeout_charged",))
     ids += system.accept(100, prefix="fast")
-    system.start("relay", **slow)
+    system.start("relay", **slow, PAYMENTS_PER_MESSAGE="1")
     eventually(lambda: not system.query("SELECT FROM messaging_outboxmessage"), within=20, what="all are published")
     for instance, restart_delay in (("-a", "100"), ("-b", "1000")):
         system.start("worker", instance=instance, **prefetching, dramatiq_restart_delay=restart_delay)
