@@ -12,7 +12,7 @@ from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
 worker_class = "gthread"
-#: So many requests may wait at the same time and share a statement (docs/adr/0019). Each thread keeps one database
+#: So many requests may wait at the same time and share a statement (docs/adr/0020). Each thread keeps one database
 #: connection. `config.environment` reads the same variable: half of them may wait.
 threads = int(os.environ.get("WEB_THREADS", "16"))
 #: Load the application once, then fork: faster start, shared memory.

@@ -18,10 +18,16 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # Django takes the guard's unique index for one of the key's own, and drops it as well.
+        migrations.RemoveConstraint(model_name='attempt', name='one_unfinished_attempt'),
         migrations.AlterField(
             model_name='attempt',
             name='payment',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
+        ),
+        migrations.AddConstraint(
+            model_name='attempt',
+            constraint=models.UniqueConstraint(condition=models.Q(('finished_at__isnull', True)), fields=('payment',), name='one_unfinished_attempt'),
         ),
         migrations.AlterField(
             model_name='idempotencykey',
