@@ -18,16 +18,21 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # Django takes the guard's unique index for one of the key's own, and drops it as well.
-        migrations.RemoveConstraint(model_name='attempt', name='one_unfinished_attempt'),
-        migrations.AlterField(
-            model_name='attempt',
-            name='payment',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
-        ),
-        migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('finished_at__isnull', True)), fields=('payment',), name='one_unfinished_attempt'),
+        # By its name: Django would take the guard `one_unfinished_attempt` for the key's own index, and drop it as well.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    'DROP INDEX payments_attempt_payment_id_a18ea4ce',
+                    'CREATE INDEX payments_attempt_payment_id_a18ea4ce ON payments_attempt (payment_id)',
+                ),
+            ],
+            state_operations=[
+                migrations.AlterField(
+                    model_name='attempt',
+                    name='payment',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
+                ),
+            ],
         ),
         migrations.AlterField(
             model_name='idempotencykey',
