@@ -133,6 +133,9 @@ DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=Non
 GIVEN_OPTIONS: dict[str, Any] = dict(DATABASES["default"].get("OPTIONS", {}))
 DATABASES["default"]["OPTIONS"] = {
     **GIVEN_OPTIONS,
+    # Parameters travel beside their statement, and what is asked again and again is prepared: neither side writes and
+    # reads the rows as SQL. A pooler between must know prepared statements (PgBouncer does since 1.21).
+    "server_side_binding": True,
     # A twin waits this long (ms) for the first request under its idempotency key, then gets a 409;
     # far below the web server's own time limit, far above the milliseconds an accept takes.
     # A session that idles in a transaction longer than 30 s is a hung relay: its publish deadline is 10 s.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -41,6 +41,10 @@ class Claim:
     probe: bool = False
 
 
+#: All of a payment: of its merchant only the name is told, and the rest is not worth reading each time.
+WHOLE_PAYMENT: Final = [field.name for field in Payment._meta.concrete_fields]  # noqa: SLF001  # Django documents it
+
+
 class Locked(NamedTuple):
     """A payment, locked against all other writers, with the database's time and how its gateway does."""
 
@@ -57,6 +61,7 @@ def lock_payments(payment_ids: Iterable[UUID], *, skip_locked: bool = False) -> 
     """
     payments = (
         Payment.objects.select_related("merchant")
+        .only(*WHOLE_PAYMENT, "merchant__slug")
         .select_for_update(no_key=True, skip_locked=skip_locked, of=("self",))
         .annotate(database_now=Now(), gateway_in_trouble=breaker.in_trouble())
         .filter(pk__in=list(payment_ids))

@@ -22,8 +22,10 @@ from payments.reads import PaymentView, path_of, represent
 #: such a conflict would undo the whole statement. Who is left out, and who meets an order that is being taken at this
 #: very moment, is looked at alone.
 STATEMENT: Final = f"""
-    WITH asked AS MATERIALIZED (
-        SELECT *, order_id = ''
+    WITH patience AS MATERIALIZED (
+        SELECT set_config('lock_timeout', coalesce(%(patience)s, current_setting('lock_timeout')), true)
+    ), asked AS MATERIALIZED (
+        SELECT wish.*, order_id = ''
             OR NOT EXISTS (
                 SELECT FROM payments_payment AS holder
                 WHERE holder.merchant_id = wish.merchant_id AND holder.mode = wish.mode
@@ -36,7 +38,7 @@ STATEMENT: Final = f"""
         FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
             status_code int, body text, location text, revive_after interval, charge_within interval
-        )
+        ), patience
     ), {idempotency.CLAIMED}, begun AS (
         SELECT
             asked.id,
@@ -83,11 +85,9 @@ def is_new(outcome: Answer | IdempotencyKeyReused | None) -> bool:
 
 def run(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
     """The statement."""
-    wait = "" if patience is None else f"SET LOCAL lock_timeout = {patience};"
+    wait = None if patience is None else f"{patience}ms"
     with connection.cursor() as cursor:
-        cursor.execute(wait + STATEMENT, parameters(candidates))
-        if wait:
-            cursor.nextset()
+        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait})
         return {number: outcome_of(candidates[number], *stored) for number, *stored in cursor.fetchall()}
 
 
