@@ -17,6 +17,9 @@ from payments.reads import Happening, happenings
 #: A disabled endpoint's deliveries are written all the same, so that they can be delivered once it is enabled.
 DISABLED: Final = "the endpoint is disabled"
 
+#: Rows in one statement: PostgreSQL takes 65,535 parameters, and a delivery has two dozen columns.
+ROWS_AT_ONCE: Final = 1_000
+
 
 def take(event_ids: Sequence[UUID]) -> None:
     """Write the deliveries of these events and stage them, in the caller's transaction."""
@@ -24,7 +27,7 @@ def take(event_ids: Sequence[UUID]) -> None:
     events = happenings(event_ids)
     book = Book.of(events)
     deliveries = [build(event, recipient, now=now) for event in events for recipient in book.recipients(event)]
-    Delivery.objects.bulk_create(deliveries, ignore_conflicts=True)
+    Delivery.objects.bulk_create(deliveries, batch_size=ROWS_AT_ONCE, ignore_conflicts=True)
     stage(deliveries)
 
 

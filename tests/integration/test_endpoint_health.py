@@ -187,7 +187,8 @@ def test_what_has_waited_longest_goes_first(endpoint):
 
 def test_a_claim_never_reads_all_that_waits_for_its_endpoint(endpoint):
     """Two threads claim for all endpoints: one with a hundred thousand waiting would hold up all others."""
-    Delivery.objects.bulk_create(unsaved_to(endpoint, next_attempt_at=NOW, revive_at=NOW) for _ in range(3_000))
+    waiting = [unsaved_to(endpoint, next_attempt_at=NOW, revive_at=NOW) for _ in range(3_000)]
+    Delivery.objects.bulk_create(waiting, batch_size=1_000)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE notifications_delivery")
     under_way = Delivery.objects.filter(endpoint=endpoint, state="pending", lease_expires_at__gt=NOW)

@@ -20,12 +20,13 @@ from payments.management.who import runs_this
 
 #: Rows per transaction: locks are held for milliseconds, and an interrupted run has lost nothing.
 BATCH: Final = 1000
+LARGEST_BATCH: Final = 50_000
 
 
-def at_least_one(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError("it must be a whole number, at least 1")
+def size_of_batch(text: str) -> int:
+    """A whole number from 1 on, and no more than PostgreSQL takes parameters."""
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_BATCH:
+        raise ArgumentTypeError(f"it must be a whole number, from 1 to {LARGEST_BATCH}")
     return int(text)
 
 
@@ -66,7 +67,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """How large a batch is."""
         parser.add_argument(
-            "--batch", type=at_least_one, default=BATCH, help="rows per transaction; default: %(default)s"
+            "--batch", type=size_of_batch, default=BATCH, help="rows per transaction; default: %(default)s"
         )
 
     def handle(self, *args: Any, batch: int, **options: Any) -> None:
