@@ -35,7 +35,9 @@ MOST_RETURNS: Final = 32_767
 #: Rows per transaction. More gain nothing in throughput and hold the locks longer.
 BATCH: Final = 500
 #: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
-POLL_INTERVAL: Final = 0.02
+POLL_INTERVAL: Final = 0.01
+#: The same for what nobody waits for.
+ANNOUNCE_INTERVAL: Final = 0.05
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
 TROUBLE_INTERVAL: Final = 0.5
 #: How long (s) events rest after trouble of theirs: each try may hold up the work for the announcer's deadline.
@@ -95,8 +97,8 @@ class Relay:
         moved = sum(count for count, _ in lanes)
         trouble = next((trouble for _, trouble in lanes if trouble), "")
         self.announcer.pump(0)
-        if trouble:
-            self.announce_at = time.monotonic() + ANNOUNCE_PAUSE
+        if trouble or not moved:
+            self.announce_at = time.monotonic() + (ANNOUNCE_PAUSE if trouble else ANNOUNCE_INTERVAL)
         if bool(trouble) != bool(self.unannounced):
             log.warning("events_troubled", trouble=trouble) if trouble else log.info("events_recovered")
         self.unannounced = f"events and notifications wait: {trouble}" if trouble else ""
@@ -108,7 +110,7 @@ def move(publisher: Publisher, which: Q) -> tuple[int, str]:
     moved, trouble = 0, ""
     try:
         publisher.ensure_connected()
-        moved = run_once(publisher, which=which)
+        moved = run_once(publisher, which=which) if is_due(which) else 0
         publisher.ensure_connected()  # tells what the batch itself could not: confirms that did not come
     except BrokerUnavailable as error:
         trouble = f"RabbitMQ: {error}"
@@ -116,6 +118,11 @@ def move(publisher: Publisher, which: Q) -> tuple[int, str]:
         trouble = f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         connection.close()
     return moved, trouble
+
+
+def is_due(which: Q) -> bool:
+    """Whether there is anything to publish: one statement, where a batch takes three to find nothing."""
+    return OutboxMessage.objects.filter(which, available_at__lte=Now()).exists()
 
 
 @transaction.atomic(durable=True)

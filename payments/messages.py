@@ -16,7 +16,7 @@ from payments.fields import without_card_numbers
 from payments.idempotency import choose_key
 from payments.operations import PaymentRequest
 from payments.problems import walk
-from payments.serializers import PaymentRequestSerializer
+from payments.serializers import PaymentRequestSerializer, kept_serializer
 
 #: How the sandbox plays a gateway that fails twice, for the time being, and then takes the payment.
 TRANSIENT_FAILURE: Final = "pm_flaky_2"
@@ -77,10 +77,10 @@ class PaymentInitiatedSerializer(PaymentRequestSerializer):
                 raise field_error("simulate_transient_failure", message, code="conflict")
         return super().validate(attrs)
 
-    def to_request(self) -> PaymentRequest:
+    def request_of(self, validated: Mapping[str, Any]) -> PaymentRequest:
         """The operation's input: the same as of a request to the API that means the same."""
-        request = super().to_request()
-        simulated = self.validated_data.get("simulate_transient_failure")
+        request = super().request_of(validated)
+        simulated = validated.get("simulate_transient_failure")
         return replace(request, payment_method=TRANSIENT_FAILURE) if simulated else request
 
 
@@ -102,10 +102,11 @@ def read(document: Any, *, find: FindMerchant = find_merchant) -> PaymentInitiat
     in_body = document.get("idempotency_key")
     key = choose_key(None, None if in_body is None else str(in_body))
     merchant = merchant_of(document, find=find)
-    serializer = PaymentInitiatedSerializer(data=document, context={"merchant": merchant})
-    serializer.is_valid(raise_exception=True)
-    mode = Mode(serializer.validated_data.get("mode") or Mode.TEST)
-    return PaymentInitiated(merchant=merchant, mode=mode, idempotency_key=key, request=serializer.to_request())
+    serializer = kept_serializer(PaymentInitiatedSerializer, merchant=merchant)
+    validated = serializer.run_validation(document)
+    mode = Mode(validated.get("mode") or Mode.TEST)
+    request = serializer.request_of(validated)
+    return PaymentInitiated(merchant=merchant, mode=mode, idempotency_key=key, request=request)
 
 
 def merchant_of(document: Mapping[str, Any], *, find: FindMerchant) -> Merchant:

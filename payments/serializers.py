@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from django.core.validators import URLValidator
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_serializer
@@ -97,18 +97,15 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
             raise serializers.ValidationError({"amount": serializers.ErrorDetail(message, code="range")}) from None
         return attrs
 
-    def to_request(self) -> PaymentRequest:
-        """The operation's input, after `is_valid`."""
-        return self.request_of(self.validated_data)
-
     def request_of(self, validated: Mapping[str, Any]) -> PaymentRequest:
-        """The operation's input."""
+        """The operation's input, out of what `run_validation` returns."""
         given = {name: value for name, value in validated.items() if value is not None}
         for name in self.not_of_the_operation:
             given.pop(name, None)
         return PaymentRequest(**given)
 
 
+S = TypeVar("S", bound=PaymentRequestSerializer)
 #: For each thread its own: copying the fields for each request costs as much as checking them.
 kept: Final = threading.local()
 
@@ -117,12 +114,19 @@ def request_in(data: Any, *, merchant: Merchant) -> PaymentRequest:
     """What a body asks for. Raises ValidationError."""
     if data is None:  # has words of its own
         PaymentRequestSerializer(data=None).is_valid(raise_exception=True)
-    if not hasattr(kept, "serializer"):
-        kept.context = {}
-        kept.serializer = PaymentRequestSerializer(context=kept.context)
-    serializer: PaymentRequestSerializer = kept.serializer
-    kept.context["merchant"] = merchant
+    serializer = kept_serializer(PaymentRequestSerializer, merchant=merchant)
     return serializer.request_of(serializer.run_validation(data))
+
+
+def kept_serializer(kind: type[S], *, merchant: Merchant) -> S:
+    """The serializer of this kind that this thread has, for a request to a merchant. It is to be asked by
+    `run_validation` alone, which leaves nothing behind in it.
+    """
+    if kind not in kept.__dict__:
+        kept.__dict__[kind] = kind(context={})
+    serializer: S = kept.__dict__[kind]
+    serializer.context["merchant"] = merchant
+    return serializer
 
 
 class LastErrorSerializer(serializers.Serializer[Any]):
