@@ -20,7 +20,8 @@ from payments.reads import PaymentView, path_of, represent
 
 #: A key is claimed unless another payment has the order already, and there is nothing stored under the key to repeat:
 #: such a conflict would undo the whole statement. Who is left out, and who meets an order that is being taken at this
-#: very moment, is looked at alone.
+#: very moment, is looked at alone. Of what is refused, unless it repeats another, only the key is written and rolled
+#: back: who asks far too often must not fill the large tables with dead rows.
 STATEMENT: Final = f"""
     WITH asked AS MATERIALIZED (
         SELECT *, order_id = ''
@@ -35,7 +36,7 @@ STATEMENT: Final = f"""
             ) AS claims
         FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
-            status_code int, body text, location text, revive_after interval, charge_within interval
+            status_code int, body text, location text, revive_after interval, charge_within interval, refused boolean
         )
     ), {idempotency.CLAIMED}, begun AS (
         SELECT
@@ -44,6 +45,7 @@ STATEMENT: Final = f"""
             statement_timestamp() + asked.charge_within AS charge_before
         FROM asked
         JOIN claimed ON claimed.payment_id = asked.id
+        WHERE NOT asked.refused
     ), {transitions.BEGUN}, {outbox.STAGED}
     SELECT
         asked.number, claimed.fingerprint, claimed.status_code, claimed.body, claimed.location,
@@ -124,6 +126,7 @@ def wish_of(number: int, candidate: Candidate, view: PaymentView) -> dict[str, A
         "location": path_of(payment),
         "revive_after": f"{settings.REVIVE_AFTER} seconds",
         "charge_within": f"{registry.get(payment.gateway).max_age.total_seconds()} seconds",
+        "refused": candidate.refusal is not None,
     }
 
 

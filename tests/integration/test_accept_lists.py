@@ -10,6 +10,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from merchants.models import Mode
+from messaging.models import OutboxMessage
 from payments.errors import (
     AmountAboveCeiling,
     IdempotencyKeyInUse,
@@ -118,6 +119,15 @@ def test_each_wish_of_a_list_has_its_own_outcome(wish, merchant, sandbox):
     }
     assert Payment.objects.count() == 4
     assert PaymentEvent.objects.filter(type="payment.created").count() == 4
+
+
+def test_what_is_refused_leaves_no_dead_rows_in_the_large_tables(wish):
+    """A merchant above its limit would bloat them by each request."""
+    with transaction.atomic():
+        insert.run([prepare(wish("over", admitted=False))], patience=None)
+        assert IdempotencyKey.objects.count() == 1, "a twin waits for it"
+        assert (Payment.objects.count(), PaymentEvent.objects.count(), OutboxMessage.objects.count()) == (0, 0, 0)
+        transaction.set_rollback(True)
 
 
 def test_wishes_that_claim_the_same_go_one_after_the_other(wish):
