@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 #: How often an order's holder may vanish between the conflict and our look at it before we ask the caller
 #: to come again. Once happens when it fails at that moment; more is a storm.
 MAX_RACES: Final = 3
+#: For how long (ms) each of a list waits once another one has waited in vain: 500 twins of a request that hangs take
+#: some seconds then, and no minute of one thread. Who still is in the way after that is told to come again.
+IN_PASSING: Final = 5
 
 T = TypeVar("T")
 #: What becomes of a wish: an answer, a refusal, or the exception of a defect.
@@ -97,7 +100,7 @@ def accept_the_rest(
         if outcome is None and isinstance(candidate, Candidate):
             alone = attempt(partial(accept_alone, candidate, patience=patience))
             if isinstance(alone, IdempotencyKeyInUse):
-                patience = PATIENCE  # who has waited for one that hangs has waited for all
+                patience = IN_PASSING  # who has waited for one that hangs has waited for all
             yield alone
         elif outcome is not None:
             yield outcome

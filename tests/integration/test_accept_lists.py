@@ -1,5 +1,6 @@
 """Step 1 for a list: one statement, and of each wish exactly what would become of it alone and in its turn."""
 
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -206,6 +207,33 @@ def test_one_that_waits_for_a_twin_holds_up_no_other_for_long(wish, monkeypatch)
         insert.insert_or_replay.__wrapped__([prepare(wish("hangs")), prepare(wish("also-hangs"))])
         accepted_meanwhile = pool.submit(others).result(30)
     assert told(accepted_meanwhile) == ["accepted", IdempotencyKeyInUse, "accepted", IdempotencyKeyInUse]
+
+
+def test_a_batch_sent_again_while_it_hangs_does_not_wait_for_each_of_its_payments(wish):
+    """500 of them would hold a thread for a minute, and so would the next try."""
+    wishes = [wish(f"hangs-{number}") for number in range(20)]
+    waits = []
+
+    def note(execute, statement, *rest):
+        waits.extend(int(wait) for wait in re.findall(r"SET LOCAL lock_timeout = (\d+)", statement))
+        return execute(statement, *rest)
+
+    def again():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '200ms'")
+            with connection.execute_wrapper(note):
+                return accept_payments(wishes)
+        finally:
+            connections.close_all()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        insert.insert_or_replay.__wrapped__([prepare(each) for each in wishes])
+        assert told(pool.submit(again).result(30)) == [IdempotencyKeyInUse] * 20
+    shared, *alone = waits
+    assert shared == insert.PATIENCE
+    assert len(alone) == 19
+    assert sum(alone) < insert.PATIENCE
 
 
 def test_what_many_share_waits_for_nobody_who_hangs(wish):
