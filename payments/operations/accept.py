@@ -4,7 +4,7 @@ Many wishes share it. What it does not settle is settled alone afterwards, so th
 trouble, or fails by it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -18,7 +18,7 @@ from merchants.sharing import Sharing
 from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
-from payments.operations.insert import PATIENCE, insert_or_replay
+from payments.operations.insert import PATIENCE, insert_or_replay, new_among
 from payments.operations.wishes import Candidate, PaymentRequest, Wish, prepare
 from payments.reads import payments_of
 
@@ -123,17 +123,51 @@ def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
         OperationalError, InterfaceError: the database is away.
     """
     outcomes: list[Outcome | None] = [None] * len(candidates)
-    chosen = firsts(candidates)
+    for settle in (refuse_the_new, accept_the_first):
+        for number, outcome in unless_contended(partial(settle, candidates)).items():
+            outcomes[number] = outcome
+    return outcomes
+
+
+def unless_contended(settle: Callable[[], Mapping[int, Outcome]]) -> Mapping[int, Outcome]:
+    """What it settles; nothing where others are in the way, or one of the list is at fault."""
     try:
-        settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
+        return settle()
     except Exception as error:
         if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
             raise
-        log.info("accepted_alone", error=type(error.__cause__ or error).__name__, candidates=len(chosen))
-        return outcomes
-    for place, outcome in settled.items():
-        outcomes[chosen[place]] = outcome
-    return outcomes
+        log.info("accepted_alone", error=type(error.__cause__ or error).__name__)
+        return {}
+
+
+def refuse_the_new(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
+    """Those that are refused and repeat nothing: a list that is above a limit must not cost more than one below it."""
+    refused = refused_by_key(candidates)
+    if not refused:
+        return {}
+    listed = list(refused.values())
+    new = new_among([candidates[numbers[0]] for numbers in listed], patience=PATIENCE)
+    return {number: refusal for place in new for number in listed[place] if (refusal := candidates[number].refusal)}
+
+
+def refused_by_key(candidates: Sequence[Candidate]) -> dict[tuple[object, ...], list[int]]:
+    """Where those are that are refused, by their keys; without those whose key one before them may take."""
+    takers: set[tuple[object, ...]] = set()
+    refused: dict[tuple[object, ...], list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        key = (candidate.payment.merchant_id, candidate.key)
+        if candidate.refusal is None:
+            takers.add(key)
+        elif key not in takers:
+            refused.setdefault(key, []).append(number)
+    return refused
+
+
+def accept_the_first(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
+    """Of those that claim the same the first."""
+    chosen = firsts(candidates)
+    settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
+    return {chosen[place]: outcome for place, outcome in settled.items()}
 
 
 def firsts(candidates: Sequence[Candidate]) -> list[int]:

@@ -131,6 +131,42 @@ def test_what_is_refused_leaves_no_dead_rows_in_the_large_tables(wish):
         transaction.set_rollback(True)
 
 
+def test_a_list_above_the_limit_costs_no_more_than_one_below_it(wish, django_assert_num_queries):
+    """Each payment of a batch in a transaction of its own: who is refused would keep a thread busy for seconds."""
+    blocks_in_force.renew()  # once a second
+    wishes = [wish(f"key-{number}", order_id=f"o-{number % 7}", admitted=False) for number in range(40)]
+    with django_assert_num_queries(3):  # BEGIN and ROLLBACK
+        assert told(accept_payments([*wishes, *wishes])) == [TooManyPayments] * 80
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_a_refusal_is_of_one_wish_and_no_other_under_its_key(wish):
+    accept_payments([wish("old")])
+    outcomes = accept_payments(
+        [
+            wish("a", admitted=False),
+            wish("a"),
+            wish("b"),
+            wish("b", admitted=False),
+            wish("old", admitted=False),
+            wish("old", amount=1, admitted=False),
+            wish("c", admitted=False),
+            wish("c", amount=1, admitted=False),
+        ]
+    )
+    assert told(outcomes) == [
+        TooManyPayments,
+        "accepted",
+        "accepted",
+        "replayed",
+        "replayed",
+        IdempotencyKeyReused,
+        TooManyPayments,
+        TooManyPayments,
+    ]
+    assert set(IdempotencyKey.objects.values_list("key", "replays")) == {("old", 1), ("a", 0), ("b", 1)}
+
+
 def test_wishes_that_claim_the_same_go_one_after_the_other(wish):
     outcomes = accept_payments(
         [
