@@ -123,16 +123,16 @@ def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
         OperationalError, InterfaceError: the database is away.
     """
     outcomes: list[Outcome | None] = [None] * len(candidates)
-    for settle in (refuse_the_new, accept_the_first):
-        for number, outcome in unless_contended(partial(settle, candidates)).items():
+    for settled_by in (settle_the_refused, accept_the_first):
+        for number, outcome in unless_contended(partial(settled_by, candidates)).items():
             outcomes[number] = outcome
     return outcomes
 
 
-def unless_contended(settle: Callable[[], Mapping[int, Outcome]]) -> Mapping[int, Outcome]:
+def unless_contended(settled: Callable[[], Mapping[int, Outcome]]) -> Mapping[int, Outcome]:
     """What it settles; nothing where others are in the way, or one of the list is at fault."""
     try:
-        return settle()
+        return settled()
     except Exception as error:
         if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
             raise
@@ -140,14 +140,16 @@ def unless_contended(settle: Callable[[], Mapping[int, Outcome]]) -> Mapping[int
         return {}
 
 
-def refuse_the_new(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
-    """Those that are refused and repeat nothing: a list that is above a limit must not cost more than one below it."""
-    refused = refused_by_key(candidates)
-    if not refused:
-        return {}
-    listed = list(refused.values())
-    new = new_among([candidates[numbers[0]] for numbers in listed], patience=PATIENCE)
-    return {number: refusal for place in new for number in listed[place] if (refusal := candidates[number].refusal)}
+def settle_the_refused(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
+    """Of those that have a refusal what is new gets it, and what repeats another gets its answer. A list that is above
+    a limit must not cost more than one below it.
+    """
+    listed = list(refused_by_key(candidates).values())
+    asked = [candidates[numbers[0]] for numbers in listed]
+    new = new_among(asked, patience=PATIENCE) if asked else set()
+    refused = {number: candidates[number].refusal for place in new for number in listed[place]}
+    known = [numbers[0] for place, numbers in enumerate(listed) if place not in new]
+    return {number: refusal for number, refusal in refused.items() if refusal} | settle(candidates, known)
 
 
 def refused_by_key(candidates: Sequence[Candidate]) -> dict[tuple[object, ...], list[int]]:
@@ -165,7 +167,11 @@ def refused_by_key(candidates: Sequence[Candidate]) -> dict[tuple[object, ...], 
 
 def accept_the_first(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
     """Of those that claim the same the first."""
-    chosen = firsts(candidates)
+    return settle(candidates, firsts(candidates))
+
+
+def settle(candidates: Sequence[Candidate], chosen: Sequence[int]) -> dict[int, Outcome]:
+    """What becomes of some of them by the statement."""
     settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
     return {chosen[place]: outcome for place, outcome in settled.items()}
 

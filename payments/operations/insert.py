@@ -79,11 +79,11 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
 
 
 @transaction.atomic(durable=True)
-def new_among(candidates: Sequence[Candidate], *, patience: int) -> list[int]:
+def new_among(candidates: Sequence[Candidate], *, patience: int) -> set[int]:
     """Where those are that repeat nothing. Nothing of them all is done, but while it looks their keys are theirs."""
     settled = run(candidates, patience=patience)
     transaction.set_rollback(True)
-    return [number for number in range(len(candidates)) if is_new(settled.get(number))]
+    return {number for number in range(len(candidates)) if is_new(settled.get(number))}
 
 
 def is_new(outcome: Answer | IdempotencyKeyReused | None) -> bool:

@@ -140,6 +140,16 @@ def test_a_list_above_the_limit_costs_no_more_than_one_below_it(wish, django_ass
     assert not IdempotencyKey.objects.exists()
 
 
+def test_a_list_that_is_sent_again_above_the_limit_is_repeated_together(wish, django_assert_num_queries):
+    """Its first answer was lost, and it had used up all tokens."""
+    blocks_in_force.renew()  # once a second
+    wishes = [wish(f"key-{number}", order_id=f"o-{number}") for number in range(40)]
+    accept_payments(wishes)
+    with django_assert_num_queries(6):  # one looks who is new, and one repeats; each with BEGIN and its end
+        assert told(accept_payments([replace(each, admitted=False) for each in wishes])) == ["replayed"] * 40
+    assert set(IdempotencyKey.objects.values_list("replays", flat=True)) == {1}
+
+
 def test_a_refusal_is_of_one_wish_and_no_other_under_its_key(wish):
     accept_payments([wish("old")])
     outcomes = accept_payments(
