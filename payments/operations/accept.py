@@ -117,7 +117,8 @@ def attempt(do: Callable[[], T]) -> T | Exception:
 
 
 def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
-    """What becomes of each of them by one statement; None for those that must go alone, after it.
+    """What becomes of each of them by one statement, and two for those above a limit; None for those that must go
+    alone, after it.
 
     Raises:
         OperationalError, InterfaceError: the database is away.
