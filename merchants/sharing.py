@@ -61,32 +61,40 @@ class Sharing(Generic[Q, A]):
         """As if nobody had ever asked: the threads of a forked process's parent are none of its own."""
         self.lock = threading.Lock()
         self.waiting: deque[Place[Q, A]] = deque()
-        self.led = False
+        self.leader: Place[Q, A] | None = None
 
     def ask(self, question: Q) -> A:
         """The answer, alone or together with others'. Raises what `alone` raises for this question."""
         place: Place[Q, A] = Place(question)
         with self.lock:
-            if self.led:
-                self.waiting.append(place)
+            if self.leader is None:
+                self.appoint(place)
             else:
-                self.led = place.leads = True
+                self.waiting.append(place)
         try:
             if place.leads or self.await_call(place):
                 self.lead(place)
         finally:
-            if place.leads:
-                self.hand_over()
+            self.hand_over(place)
         return self.alone(question) if place.answer is None else place.answer
 
+    def appoint(self, place: Place[Q, A]) -> None:
+        """Make it the leader; the caller has the lock."""
+        self.leader = place
+        place.leads = True
+
     def await_call(self, place: Place[Q, A]) -> bool:
-        """Wait until it is called, and no longer than that is likely; whether it leads then."""
+        """Wait until it is called, and no longer than that is likely; whether it leads then.
+
+        Who still waits after that leads in the place of one that hangs: those who come later need not wait for it too.
+        """
         try:
             place.called.wait(self.patience)
         finally:
             with self.lock:
                 if place in self.waiting:
                     self.waiting.remove(place)
+                    self.appoint(place)
         return place.leads
 
     def lead(self, place: Place[Q, A]) -> None:
@@ -103,13 +111,14 @@ class Sharing(Generic[Q, A]):
             for other in others:
                 other.called.set()
 
-    def hand_over(self) -> None:
-        """The next one leads, if there is one."""
+    def hand_over(self, place: Place[Q, A]) -> None:
+        """After the leader the next one leads, if there is one."""
         with self.lock:
-            self.led = bool(self.waiting)
+            if self.leader is not place:
+                return
+            self.leader = None
             if self.waiting:
-                heir = self.waiting.popleft()
-                heir.leads = True
+                self.appoint(heir := self.waiting.popleft())
                 heir.called.set()
 
 

@@ -140,8 +140,33 @@ def take(request: Request, caller: Principal, number: int) -> list[Ticket]:
     return tickets
 
 
-def accept(items: Sequence[Item], tickets: Sequence[Ticket], caller: Principal, *, request_id: str) -> list[Outcome]:
-    """What becomes of each, in their order."""
+def accept(items: Sequence[Item], tickets: list[Ticket], caller: Principal, *, request_id: str) -> list[Outcome]:
+    """What becomes of each, in their order. Who had no token gets that of a repetition: a batch that is sent again
+    begins with those, and its end would never be accepted.
+    """
+    outcomes = accept_with(items, tickets, caller, request_id=request_id)
+    if lucky := pass_on(tickets, outcomes):
+        theirs, with_theirs = [items[number] for number in lucky], [tickets[number] for number in lucky]
+        accepted = accept_with(theirs, with_theirs, caller, request_id=request_id)
+        for number, outcome in zip(lucky, accepted, strict=True):
+            outcomes[number] = outcome
+    return outcomes
+
+
+def pass_on(tickets: list[Ticket], outcomes: Sequence[Outcome]) -> list[int]:
+    """Exchange tickets; returns the places of those that have a token now."""
+    settled = list(enumerate(zip(tickets, outcomes, strict=True)))
+    givers = [number for number, (ticket, outcome) in settled if ticket.granted and costs_nothing(outcome)]
+    takers = [number for number, (_, outcome) in settled if isinstance(outcome, TooManyPayments)][: len(givers)]
+    for giver, taker in zip(givers, takers, strict=False):
+        tickets[giver], tickets[taker] = tickets[taker], tickets[giver]
+    return takers
+
+
+def accept_with(
+    items: Sequence[Item], tickets: Sequence[Ticket], caller: Principal, *, request_id: str
+) -> list[Outcome]:
+    """The same, each with its own ticket."""
     now = timezone.now()
     read = [
         attempt(partial(wish_of, item, ticket, caller, request_id=request_id, now=now))

@@ -4,7 +4,7 @@ Many wishes share it. What it does not settle is settled alone afterwards, so th
 trouble, or fails by it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -18,7 +18,7 @@ from merchants.sharing import Sharing
 from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
-from payments.operations.insert import PATIENCE, insert_or_replay
+from payments.operations.insert import PATIENCE, insert_or_replay, new_among
 from payments.operations.wishes import Candidate, PaymentRequest, Wish, prepare
 from payments.reads import payments_of
 
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 #: How often an order's holder may vanish between the conflict and our look at it before we ask the caller
 #: to come again. Once happens when it fails at that moment; more is a storm.
 MAX_RACES: Final = 3
+#: For how long (ms) each of a list waits once another one has waited in vain: 500 twins of a request that hangs take
+#: some seconds then, and no minute of one thread. Who still is in the way after that is told to come again.
+IN_PASSING: Final = 5
 
 T = TypeVar("T")
 #: What becomes of a wish: an answer, a refusal, or the exception of a defect.
@@ -97,7 +100,7 @@ def accept_the_rest(
         if outcome is None and isinstance(candidate, Candidate):
             alone = attempt(partial(accept_alone, candidate, patience=patience))
             if isinstance(alone, IdempotencyKeyInUse):
-                patience = PATIENCE  # who has waited for one that hangs has waited for all
+                patience = IN_PASSING  # who has waited for one that hangs has waited for all
             yield alone
         elif outcome is not None:
             yield outcome
@@ -114,23 +117,64 @@ def attempt(do: Callable[[], T]) -> T | Exception:
 
 
 def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
-    """What becomes of each of them by one statement; None for those that must go alone, after it.
+    """What becomes of each of them by one statement, and two for those above a limit; None for those that must go
+    alone, after it.
 
     Raises:
         OperationalError, InterfaceError: the database is away.
     """
     outcomes: list[Outcome | None] = [None] * len(candidates)
-    chosen = firsts(candidates)
+    for settled_by in (settle_the_refused, accept_the_first):
+        for number, outcome in unless_contended(partial(settled_by, candidates)).items():
+            outcomes[number] = outcome
+    return outcomes
+
+
+def unless_contended(settled: Callable[[], Mapping[int, Outcome]]) -> Mapping[int, Outcome]:
+    """What it settles; nothing where others are in the way, or one of the list is at fault."""
     try:
-        settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
+        return settled()
     except Exception as error:
         if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
             raise
-        log.info("accepted_alone", error=type(error.__cause__ or error).__name__, candidates=len(chosen))
-        return outcomes
-    for place, outcome in settled.items():
-        outcomes[chosen[place]] = outcome
-    return outcomes
+        log.info("accepted_alone", error=type(error.__cause__ or error).__name__)
+        return {}
+
+
+def settle_the_refused(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
+    """Of those that have a refusal what is new gets it, and what repeats another gets its answer. A list that is above
+    a limit must not cost more than one below it.
+    """
+    listed = list(refused_by_key(candidates).values())
+    asked = [candidates[numbers[0]] for numbers in listed]
+    new = new_among(asked, patience=PATIENCE) if asked else set()
+    refused = {number: candidates[number].refusal for place in new for number in listed[place]}
+    known = [numbers[0] for place, numbers in enumerate(listed) if place not in new]
+    return {number: refusal for number, refusal in refused.items() if refusal} | settle(candidates, known)
+
+
+def refused_by_key(candidates: Sequence[Candidate]) -> dict[tuple[object, ...], list[int]]:
+    """Where those are that are refused, by their keys; without those whose key one before them may take."""
+    takers: set[tuple[object, ...]] = set()
+    refused: dict[tuple[object, ...], list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        key = (candidate.payment.merchant_id, candidate.key)
+        if candidate.refusal is None:
+            takers.add(key)
+        elif key not in takers:
+            refused.setdefault(key, []).append(number)
+    return refused
+
+
+def accept_the_first(candidates: Sequence[Candidate]) -> dict[int, Outcome]:
+    """Of those that claim the same the first."""
+    return settle(candidates, firsts(candidates))
+
+
+def settle(candidates: Sequence[Candidate], chosen: Sequence[int]) -> dict[int, Outcome]:
+    """What becomes of some of them by the statement."""
+    settled = insert_or_replay([candidates[number] for number in chosen], patience=PATIENCE) if chosen else {}
+    return {chosen[place]: outcome for place, outcome in settled.items()}
 
 
 def firsts(candidates: Sequence[Candidate]) -> list[int]:

@@ -20,7 +20,8 @@ from payments.reads import PaymentView, path_of, represent
 
 #: A key is claimed unless another payment has the order already, and there is nothing stored under the key to repeat:
 #: such a conflict would undo the whole statement. Who is left out, and who meets an order that is being taken at this
-#: very moment, is looked at alone.
+#: very moment, is looked at alone. Of what is refused, unless it repeats another, only the key is written and rolled
+#: back: who asks far too often must not fill the large tables with dead rows.
 STATEMENT: Final = f"""
     WITH patience AS MATERIALIZED (
         SELECT set_config('lock_timeout', coalesce(%(patience)s, current_setting('lock_timeout')), true)
@@ -37,7 +38,7 @@ STATEMENT: Final = f"""
             ) AS claims
         FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
-            status_code int, body text, location text, revive_after interval, charge_within interval
+            status_code int, body text, location text, revive_after interval, charge_within interval, refused boolean
         ), patience
     ), {idempotency.CLAIMED}, begun AS (
         SELECT
@@ -46,6 +47,7 @@ STATEMENT: Final = f"""
             statement_timestamp() + asked.charge_within AS charge_before
         FROM asked
         JOIN claimed ON claimed.payment_id = asked.id
+        WHERE NOT asked.refused
     ), {transitions.BEGUN}, {outbox.STAGED}
     SELECT
         asked.number, claimed.fingerprint, claimed.status_code, claimed.body, claimed.location,
@@ -76,6 +78,14 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
         if candidate.refusal is not None and is_new(settled.get(number)):
             raise candidate.refusal
     return settled
+
+
+@transaction.atomic(durable=True)
+def new_among(candidates: Sequence[Candidate], *, patience: int) -> set[int]:
+    """Where those are that repeat nothing. Nothing of them all is done, but while it looks their keys are theirs."""
+    settled = run(candidates, patience=patience)
+    transaction.set_rollback(True)
+    return {number for number in range(len(candidates)) if is_new(settled.get(number))}
 
 
 def is_new(outcome: Answer | IdempotencyKeyReused | None) -> bool:
@@ -124,6 +134,7 @@ def wish_of(number: int, candidate: Candidate, view: PaymentView) -> dict[str, A
         "location": path_of(payment),
         "revive_after": f"{settings.REVIVE_AFTER} seconds",
         "charge_within": f"{registry.get(payment.gateway).max_age.total_seconds()} seconds",
+        "refused": candidate.refusal is not None,
     }
 
 

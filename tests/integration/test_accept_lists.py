@@ -1,5 +1,6 @@
 """Step 1 for a list: one statement, and of each wish exactly what would become of it alone and in its turn."""
 
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -10,6 +11,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from merchants.models import Mode
+from messaging.models import OutboxMessage
 from payments.errors import (
     AmountAboveCeiling,
     IdempotencyKeyInUse,
@@ -120,6 +122,61 @@ def test_each_wish_of_a_list_has_its_own_outcome(wish, merchant, sandbox):
     assert PaymentEvent.objects.filter(type="payment.created").count() == 4
 
 
+def test_what_is_refused_leaves_no_dead_rows_in_the_large_tables(wish):
+    """A merchant above its limit would bloat them by each request."""
+    with transaction.atomic():
+        insert.run([prepare(wish("over", admitted=False))], patience=None)
+        assert IdempotencyKey.objects.count() == 1, "a twin waits for it"
+        assert (Payment.objects.count(), PaymentEvent.objects.count(), OutboxMessage.objects.count()) == (0, 0, 0)
+        transaction.set_rollback(True)
+
+
+def test_a_list_above_the_limit_costs_no_more_than_one_below_it(wish, django_assert_num_queries):
+    """Each payment of a batch in a transaction of its own: who is refused would keep a thread busy for seconds."""
+    blocks_in_force.renew()  # once a second
+    wishes = [wish(f"key-{number}", order_id=f"o-{number % 7}", admitted=False) for number in range(40)]
+    with django_assert_num_queries(3):  # BEGIN and ROLLBACK
+        assert told(accept_payments([*wishes, *wishes])) == [TooManyPayments] * 80
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_a_list_that_is_sent_again_above_the_limit_is_repeated_together(wish, django_assert_num_queries):
+    """Its first answer was lost, and it had used up all tokens."""
+    blocks_in_force.renew()  # once a second
+    wishes = [wish(f"key-{number}", order_id=f"o-{number}") for number in range(40)]
+    accept_payments(wishes)
+    with django_assert_num_queries(6):  # one looks who is new, and one repeats; each with BEGIN and its end
+        assert told(accept_payments([replace(each, admitted=False) for each in wishes])) == ["replayed"] * 40
+    assert set(IdempotencyKey.objects.values_list("replays", flat=True)) == {1}
+
+
+def test_a_refusal_is_of_one_wish_and_no_other_under_its_key(wish):
+    accept_payments([wish("old")])
+    outcomes = accept_payments(
+        [
+            wish("a", admitted=False),
+            wish("a"),
+            wish("b"),
+            wish("b", admitted=False),
+            wish("old", admitted=False),
+            wish("old", amount=1, admitted=False),
+            wish("c", admitted=False),
+            wish("c", amount=1, admitted=False),
+        ]
+    )
+    assert told(outcomes) == [
+        TooManyPayments,
+        "accepted",
+        "accepted",
+        "replayed",
+        "replayed",
+        IdempotencyKeyReused,
+        TooManyPayments,
+        TooManyPayments,
+    ]
+    assert set(IdempotencyKey.objects.values_list("key", "replays")) == {("old", 1), ("a", 0), ("b", 1)}
+
+
 def test_wishes_that_claim_the_same_go_one_after_the_other(wish):
     outcomes = accept_payments(
         [
@@ -196,6 +253,33 @@ def test_one_that_waits_for_a_twin_holds_up_no_other_for_long(wish, monkeypatch)
         insert.insert_or_replay.__wrapped__([prepare(wish("hangs")), prepare(wish("also-hangs"))])
         accepted_meanwhile = pool.submit(others).result(30)
     assert told(accepted_meanwhile) == ["accepted", IdempotencyKeyInUse, "accepted", IdempotencyKeyInUse]
+
+
+def test_a_batch_sent_again_while_it_hangs_does_not_wait_for_each_of_its_payments(wish):
+    """500 of them would hold a thread for a minute, and so would the next try."""
+    wishes = [wish(f"hangs-{number}") for number in range(20)]
+    waits = []
+
+    def note(execute, statement, *rest):
+        waits.extend(int(wait) for wait in re.findall(r"SET LOCAL lock_timeout = (\d+)", statement))
+        return execute(statement, *rest)
+
+    def again():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '200ms'")
+            with connection.execute_wrapper(note):
+                return accept_payments(wishes)
+        finally:
+            connections.close_all()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        insert.insert_or_replay.__wrapped__([prepare(each) for each in wishes])
+        assert told(pool.submit(again).result(30)) == [IdempotencyKeyInUse] * 20
+    shared, *alone = waits
+    assert shared == insert.PATIENCE
+    assert len(alone) == 19
+    assert sum(alone) < insert.PATIENCE
 
 
 def test_what_many_share_waits_for_nobody_who_hangs(wish):

@@ -6,9 +6,10 @@ from uuid import uuid4
 import pytest
 from django.conf import settings as django_settings
 from django.db import OperationalError
+from django.utils import timezone
 
 from merchants import buckets
-from merchants.models import Mode
+from merchants.models import Bucket, Mode
 from payments import batch_views
 from payments.batch_views import MOST
 from payments.models import IdempotencyKey, Payment
@@ -174,11 +175,13 @@ def test_each_payment_takes_one_token_and_those_beyond_the_bucket_are_refused(co
     settings.CREATION_BURST, settings.CREATION_RATE = 5, 0.001
     assert send(*(item(f"key-{number}") for number in range(3))).status_code == 200
     answer = send(*(item(f"key-{number}") for number in range(2, 8)))
-    assert codes(answer) == [(202, None), (202, None), *[(429, "rate_limited_creation")] * 4]
+    accepted, refused = (202, None), (429, "rate_limited_creation")
+    assert codes(answer) == [*[accepted] * 3, *[refused] * 3], "a repetition passes its own on"
     assert answer["RateLimit"].startswith('"creation";r=0;t=')
-    assert buckets.take(merchant, Mode.TEST).granted, "the repetition has given its token back"
     assert not buckets.take(merchant, Mode.TEST).granted
-    assert Payment.objects.count() == 4
+    assert Payment.objects.count() == 5
+    assert send(*(item(f"key-{number}") for number in range(5))).status_code == 200
+    assert not buckets.take(merchant, Mode.TEST).granted, "nor has it given back what it had passed on"
 
 
 def test_repetitions_are_answered_when_the_bucket_is_empty(counter, send, settings):
@@ -187,6 +190,17 @@ def test_repetitions_are_answered_when_the_bucket_is_empty(counter, send, settin
     assert send(*batch).status_code == 200
     answer = send(*batch, item("c"))
     assert codes(answer) == [(202, None), (202, None), (429, "rate_limited_creation")]
+
+
+def test_a_batch_above_the_limit_gets_on_each_time_it_is_sent_again(send, settings):
+    """The repetitions at its head would take all tokens, for nothing, and its end would be refused for ever."""
+    settings.CREATION_BURST, settings.CREATION_RATE = 3, 0.001
+    batch = [item(f"key-{number}") for number in range(8)]
+    for accepted in (3, 6, 8):
+        assert send(*batch).json()["accepted"] == accepted == Payment.objects.count()
+        Bucket.objects.all().delete()  # all tokens have come back
+    assert send(*batch).json()["accepted"] == 8
+    assert not Bucket.objects.filter(full_at__gt=timezone.now()).exists(), "repetitions cost nothing"
 
 
 def test_requests_that_are_wrong_use_up_the_bucket_too(client, send, settings):

@@ -70,7 +70,7 @@ def await_gathered(sharing, number):
 
 def is_idle(sharing):
     with sharing.lock:
-        return not sharing.led and not sharing.waiting
+        return sharing.leader is None and not sharing.waiting
 
 
 def test_who_asks_alone_is_answered_at_once(sharing, gate):
@@ -128,8 +128,22 @@ def test_nobody_waits_for_ever_for_a_leader_that_hangs(gate, pool):
     sharing = Sharing(gate.together, gate.alone, patience=0.01)
     first = pool.submit(sharing.ask, 0)
     assert gate.entered.wait(10)
-    assert [pool.submit(sharing.ask, number).result(10) for number in (1, 2)] == [1, 4]
-    assert gate.went_alone == [1, 2]
+    assert pool.submit(sharing.ask, 1).result(10) == 1
+    gate.opened.set()
+    assert first.result(10) == 0
+    assert is_idle(sharing)
+
+
+def test_only_the_first_waits_for_a_leader_that_hangs(gate, pool):
+    """One broken connection would cost every request of its process the whole patience, for as long as it hangs."""
+    sharing = Sharing(gate.together, gate.alone, patience=0.01)
+    first = pool.submit(sharing.ask, 0)
+    assert gate.entered.wait(10)
+    assert pool.submit(sharing.ask, 1).result(10) == 1
+    sharing.patience = 60
+    assert pool.submit(sharing.ask, 2).result(10) == 4
+    assert gate.lists == [[0], [1], [2]]
+    assert is_idle(sharing)
     gate.opened.set()
     assert first.result(10) == 0
     assert is_idle(sharing)
