@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from django.core.validators import URLValidator
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_serializer
@@ -106,8 +106,17 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
 
 
 S = TypeVar("S", bound=PaymentRequestSerializer)
-#: For each thread its own: copying the fields for each request costs as much as checking them.
-kept: Final = threading.local()
+
+
+class Kept(threading.local):
+    """Serializers by their kind, and what each knows of the request at hand; for each thread its own."""
+
+    def __init__(self) -> None:
+        self.made: dict[type[Any], tuple[Any, dict[str, Any]]] = {}
+
+
+#: Copying the fields for each request costs as much as checking them.
+kept: Final = Kept()
 
 
 def request_in(data: Any, *, merchant: Merchant) -> PaymentRequest:
@@ -122,11 +131,12 @@ def kept_serializer(kind: type[S], *, merchant: Merchant) -> S:
     """The serializer of this kind that this thread has, for a request to a merchant. It is to be asked by
     `run_validation` alone, which leaves nothing behind in it.
     """
-    if kind not in kept.__dict__:
-        kept.__dict__[kind] = kind(context={})
-    serializer: S = kept.__dict__[kind]
-    serializer.context["merchant"] = merchant
-    return serializer
+    if kind not in kept.made:
+        context: dict[str, Any] = {}
+        kept.made[kind] = (kind(context=context), context)
+    serializer, context = kept.made[kind]
+    context["merchant"] = merchant
+    return cast("S", serializer)
 
 
 class LastErrorSerializer(serializers.Serializer[Any]):

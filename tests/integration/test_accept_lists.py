@@ -1,6 +1,5 @@
 """Step 1 for a list: one statement, and of each wish exactly what would become of it alone and in its turn."""
 
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -260,9 +259,10 @@ def test_a_batch_sent_again_while_it_hangs_does_not_wait_for_each_of_its_payment
     wishes = [wish(f"hangs-{number}") for number in range(20)]
     waits = []
 
-    def note(execute, statement, *rest):
-        waits.extend(int(wait) for wait in re.findall(r"SET LOCAL lock_timeout = (\d+)", statement))
-        return execute(statement, *rest)
+    def note(execute, statement, parameters, *rest):
+        if isinstance(parameters, dict) and parameters.get("patience"):
+            waits.append(int(parameters["patience"].removesuffix("ms")))
+        return execute(statement, parameters, *rest)
 
     def again():
         try:
