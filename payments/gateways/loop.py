@@ -28,9 +28,19 @@ def start_all(calls: list[Coroutine[Any, Any, None]]) -> None:
 under_way: set[asyncio.Future[None]] = set()
 
 
-@cache
+#: Threads that come first together must not make a loop each: the gateways' connections are good on one only.
+making = threading.Lock()
+
+
 def shared_loop() -> asyncio.AbstractEventLoop:
     """This process's loop, running."""
+    with making:
+        return make_loop()
+
+
+@cache
+def make_loop() -> asyncio.AbstractEventLoop:
+    """The loop, at the first call."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="gateway-io", daemon=True).start()
     return loop
