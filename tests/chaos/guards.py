@@ -225,7 +225,7 @@ GUARDS = [
     guard(
         "answers of a list that fails are settled one by one",
         "payments/operations/process.py",
-        "following += [claim for one in together for claim in settle_each([one], failures)]",
+        "following += [claim for one in together for claim in settle_each([one], failures, ends=ends)]",
         "failures |= {one.claim.request.payment_id: failure for one in together}",
         LISTS + "test_an_answer_that_cannot_be_stored_keeps_no_other_of_its_list_from_it",
     ),
