@@ -4,6 +4,7 @@ A list of payments is claimed together and its calls are under way at the same t
 comes, together with those that came meanwhile. One payment is a list of one.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
@@ -155,7 +156,8 @@ async def ask(claim: Claim) -> LookupAnswer | None:
         return None
     adapter = claim.gateway.adapter
     asking = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
-    answer = await asking(claim.request, deadline=deadline)
+    async with asyncio.timeout(claim.lease_ends - began):  # for an adapter that does not keep its promise
+        answer = await asking(claim.request, deadline=deadline)
     log.info(
         "gateway_answered",
         **said,

@@ -17,7 +17,7 @@ from messaging.escapes import Escaped
 from messaging.models import OutboxMessage
 from messaging.publisher import Published
 from payments import transitions
-from payments.gateways import registry
+from payments.gateways import loop, registry
 from payments.gateways.base import Approved, Declined, OutcomeUnknown, Unavailable
 from payments.models import Attempt, Payment, PaymentEvent
 from payments.operations import process_payments
@@ -175,6 +175,34 @@ def test_an_adapter_that_fails_for_one_payment_fails_for_no_other(some, said, de
     assert states([broken]) == ["processing"]  # under its lease, and then looked up
 
 
+def test_an_adapter_that_never_answers_does_not_keep_its_thread_for_ever(some, said, settings):
+    settings.GATEWAYS = {"sandbox": {**settings.GATEWAYS["sandbox"], "DEADLINE": 0.1, "LEASE": 1.0}}
+    registry.get.cache_clear()
+    silent, *others = payments = some(3)
+    said[silent.pk] = asyncio.Event().wait
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work_off, pk_of(payments))
+        try:
+            failure = working.exception(timeout=10)
+        finally:
+            loop.shared_loop().call_soon_threadsafe(cancel_all)
+    assert isinstance(failure, Escaped)
+    assert list(failure.failures) == [str(silent.pk)]
+    assert states(others) == ["succeeded", "succeeded"]
+
+
+def cancel_all():
+    for task in loop.under_way:
+        task.cancel()
+
+
+def work_off(ids):
+    try:
+        process_payments(payment_ids=ids)
+    finally:
+        connections.close_all()
+
+
 @pytest.mark.parametrize(("status", "left"), [("processing", "pending"), ("succeeded", "processing")])
 def test_a_payment_that_cannot_be_written_holds_up_no_other(some, said, monkeypatch, status, left):
     broken, *others = payments = some(3)
@@ -320,12 +348,6 @@ def test_approvals_that_are_stored_twice_count_once(some):
 def test_a_list_that_comes_to_many_workers_at_once_is_charged_once(some, gateway):
     payments = some(20)
     orders = [pk_of(payments), pk_of(payments)[::-1], pk_of(payments)[5:], pk_of(payments)[:15]]
-
-    def work_off(ids):
-        try:
-            process_payments(payment_ids=ids)
-        finally:
-            connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work_off, orders))
