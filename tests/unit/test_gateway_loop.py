@@ -1,5 +1,6 @@
 """The one event loop that all calls to gateways of a process share."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
@@ -8,6 +9,7 @@ from payments.gateways import loop
 from tests.system import eventually
 
 THREADS = 8
+ASKING = 50
 
 
 def test_threads_that_come_first_together_do_not_make_a_loop_each(monkeypatch):
@@ -24,6 +26,20 @@ def test_threads_that_come_first_together_do_not_make_a_loop_each(monkeypatch):
     for made in loops:
         end(made)
     assert len(loops) == 1
+
+
+def test_calls_that_begin_together_do_not_wait_for_each_other_s_names(monkeypatch):
+    """All ask before any is answered: what waits longer than connecting may take counts as a gateway that is away."""
+    together = Barrier(ASKING)
+
+    def getaddrinfo(*_, **__):
+        together.wait(timeout=10)
+        return []
+
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
+    running = loop.shared_loop()
+    asked = [asyncio.run_coroutine_threadsafe(running.getaddrinfo("gateway.test", 443), running) for _ in range(ASKING)]
+    assert [one.result(timeout=20) for one in asked] == [[]] * ASKING
 
 
 def end(running):
