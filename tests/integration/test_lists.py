@@ -411,10 +411,13 @@ class Refusing:
         return Published(refused=ids) if self.refuse else Published(confirmed=ids)
 
 
-@pytest.mark.parametrize(("request_ids", "told"), [(("a", "a"), "a"), (("a", "b"), "")])
-def test_a_list_tells_the_request_only_where_it_is_of_one(request_ids, told):
+@pytest.mark.parametrize(
+    ("request_ids", "told"),
+    [(("a", "a"), {"request_id": "a"}), (("a", "b"), {"request_id": "", "request_ids": {"0": "a", "1": "b"}})],
+)
+def test_a_list_is_of_one_request_or_tells_each(request_ids, told):
     rows = [due(str(n), request_id=request_id) for n, request_id in enumerate(request_ids)]
-    assert relay.to_message(rows).options == {"request_id": told}
+    assert relay.to_message(rows).options == told
 
 
 def test_no_text_is_cut_off_to_fit_its_column(some):
