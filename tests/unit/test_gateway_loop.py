@@ -13,7 +13,7 @@ ASKING = 50
 
 
 def test_threads_that_come_first_together_do_not_make_a_loop_each(monkeypatch):
-    """Calls on another loop than their connections' are never answered."""
+    """All share one pool of connections, and its locks refuse a call that comes from another loop than theirs."""
     monkeypatch.setattr(loop, "make_loop", cache(loop.make_loop.__wrapped__))
     together = Barrier(THREADS)
 
