@@ -16,6 +16,7 @@ from dramatiq import DecodeError, Message
 
 from messaging import dead_letters, topology
 from messaging.consumer import Consumer, Delivery
+from messaging.correlation import request_id_of
 from messaging.escapes import part_id
 from messaging.models import DeadLetter
 from messaging.payloads import payload_of
@@ -63,8 +64,8 @@ def was_ours(delivery: Delivery, queue: str, *, cause: str, detail: str, attempt
     if message is None:
         return False
     try:
-        for message_id, payload in letters_of(message):
-            keep_message(message, message_id, payload, queue=queue, cause=cause, detail=detail, attempts=attempts)
+        for letter in letters_of(message):
+            keep_message(message, *letter, queue=queue, cause=cause, detail=detail, attempts=attempts)
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:  # noqa: BLE001  # too long, too deep, half a character: the relay would die of it
@@ -73,21 +74,22 @@ def was_ours(delivery: Delivery, queue: str, *, cause: str, detail: str, attempt
     return True
 
 
-def letters_of(message: Message[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Message id and payload of each letter that a dead message becomes: one for each of its ids."""
+def letters_of(message: Message[Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Message id, payload and request of each letter that a dead message becomes: one for each of its ids."""
     payload = payload_of(message)
     ids = payload.get("ids")
     if not isinstance(ids, list) or len(ids) < 2:
-        yield message.message_id, payload
+        yield message.message_id, payload, str(message.options.get("request_id", ""))
         return
     for id_ in ids:
-        yield part_id(message.message_id, id_), {**payload, "ids": [id_]}
+        yield part_id(message.message_id, id_), {**payload, "ids": [id_]}, request_id_of(message.options, id_)
 
 
 def keep_message(
     message: Message[Any],
     message_id: str,
     payload: dict[str, Any],
+    request_id: str,
     *,
     queue: str,
     cause: str,
@@ -105,7 +107,7 @@ def keep_message(
         detail=detail,
         attempts=attempts,
         subject=dead_letters.subject_of(message.actor_name, payload),
-        request_id=str(message.options.get("request_id", "")),
+        request_id=request_id,
         replay_of=message.options.get("replay_of"),
         first_failed_at=now,
         now=now,

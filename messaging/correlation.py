@@ -6,7 +6,7 @@ It is taken from the caller (`X-Request-ID`, the `request_id` or correlation id 
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -47,6 +47,13 @@ def first_acceptable(*offers: Any, traceparent: Any) -> str:
     if isinstance(traceparent, str) and (trace := TRACEPARENT.fullmatch(traceparent)):
         return trace[1]
     return uuid.uuid4().hex
+
+
+def request_id_of(options: Mapping[str, Any], id_: object) -> str:
+    """The request that one of a message's ids is of; its options may be anybody's."""
+    known = options.get("request_ids")
+    found = known.get(str(id_)) if isinstance(known, dict) else None
+    return str(found or options.get("request_id", ""))
 
 
 class ActorRequestId(Middleware):

@@ -19,6 +19,7 @@ from django.utils import timezone
 from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 
 from messaging import dead_letters, outbox
+from messaging.correlation import request_id_of
 from messaging.models import OutboxMessage
 from messaging.payloads import payload_of
 
@@ -68,6 +69,7 @@ class Part(NamedTuple):
     payload: dict[str, Any]
     failure: BaseException
     message_id: str
+    request_id: str
 
 
 class Escapes(Middleware):
@@ -126,17 +128,24 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
 def parts_of(message: MessageProxy, exception: BaseException) -> list[Part]:
     """What failed of a message, id by id: what fails for one must not come again, or die, with others."""
     payload = payload_of(message)
-    ids = payload.get("ids")
+    ids, of_all = payload.get("ids"), message.options.get("request_id", "")
     if not isinstance(ids, list) or len(ids) < 2:
         failure = next(iter(exception.failures.values())) if isinstance(exception, Escaped) else exception
-        return [Part(payload, failure, message.message_id)]
+        return [Part(payload, failure, message.message_id, of_all)]
     failures = exception.failures if isinstance(exception, Escaped) else {str(id_): exception for id_ in ids}
     failed = [
-        Part({**payload, "ids": [id_]}, failures[str(id_)], part_id(message.message_id, id_))
+        Part(
+            {**payload, "ids": [id_]},
+            failures[str(id_)],
+            part_id(message.message_id, id_),
+            request_id_of(message.options, id_),
+        )
         for id_ in ids
         if str(id_) in failures
     ]
-    return failed or [Part(payload, exception, message.message_id)]  # it calls them otherwise: nothing may get lost
+    return failed or [
+        Part(payload, exception, message.message_id, of_all)
+    ]  # it calls them otherwise: nothing may get lost
 
 
 def part_id(message_id: str, id_: object) -> str:
@@ -153,7 +162,7 @@ def stage_again(message: MessageProxy, part: Part, *, escapes: int, now: datetim
         actor=message.actor_name,
         payload=part.payload,
         waits=outbox.may_wait(message.queue_name),
-        request_id=message.options.get("request_id", ""),
+        request_id=part.request_id,
         options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at},
         available_at=now + delay_after(escapes),
     )
@@ -173,7 +182,7 @@ def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> N
         attempts=escapes,
         subject=dead_letters.subject_of(message.actor_name, part.payload),
         first_failed_at=datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat())),
-        request_id=message.options.get("request_id", ""),
+        request_id=part.request_id,
         replay_of=message.options.get("replay_of"),
         now=now,
     )

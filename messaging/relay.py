@@ -217,18 +217,22 @@ def to_envelope(rows: Sequence[OutboxMessage]) -> Envelope:
 def to_message(rows: Sequence[OutboxMessage]) -> Message[Any]:
     """The Dramatiq message of outbox rows."""
     row = rows[0]
-    payload, message_id, request_id = row.payload, row.message_id, row.request_id
+    payload, message_id = row.payload, row.message_id
+    options = {**row.options, "request_id": row.request_id}
     if len(rows) > 1:
         # Another id each time: the next time it goes out, it may have others in it.
         payload, message_id = {"ids": ids_of(rows)}, uuid.uuid4()
-        request_id = request_id if all(other.request_id == request_id for other in rows) else ""
+    if any(other.request_id != row.request_id for other in rows):
+        # None is the whole message's; each goes on with what fails (`correlation.request_id_of`).
+        each = {str(id_): other.request_id for other in rows for id_ in other.payload["ids"]}
+        options |= {"request_id": "", "request_ids": each}
     args, kwargs = arguments_of(payload)
     return Message(
         queue_name=row.queue,
         actor_name=row.actor,
         args=args,
         kwargs=kwargs,
-        options={**row.options, "request_id": request_id},
+        options=options,
         message_id=str(message_id),
         message_timestamp=int(time.time() * 1000),
     )

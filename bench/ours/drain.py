@@ -21,7 +21,10 @@ OUTBOX: Final = "SELECT count(*) FROM messaging_outboxmessage WHERE subscriber =
 OPEN: Final = "SELECT count(*) FROM payments_payment WHERE revive_at IS NOT NULL"
 #: From the first charge to the last end, so that the start of processes counts for nothing.
 DRAINED: Final = """
-    SELECT count(DISTINCT payment_id), extract(epoch FROM max(payment.finished_at) - min(started_at))::float
+    SELECT
+        count(DISTINCT payment_id) FILTER (WHERE payment.status = 'succeeded'),
+        count(DISTINCT payment_id) FILTER (WHERE payment.status <> 'succeeded'),
+        extract(epoch FROM max(payment.finished_at) - min(started_at))::float
     FROM payments_attempt JOIN payments_payment AS payment ON payment.id = payment_id
     WHERE started_at >= %s AND payment.finished_at IS NOT NULL
 """
@@ -98,11 +101,17 @@ def drain(house: House, database: str, *, key: str = "drain") -> list[Figure]:
     after = {name: used(processes) for name, processes in watched.items()} | house.stage.server_cpu()
     size = [memory("worker", workers), memory("relay_drain", relays), before]
     house.stage.stop(*relays, *workers)
-    done, seconds = house.stage.ask(database, DRAINED, since)
+    done, failed, seconds = house.stage.ask(database, DRAINED, since)
+    left = int(house.stage.ask(database, OPEN)[0])
     cores = {f"cpu_{name}": (after[name] - cpu[name]) / wall for name in cpu}
     details = {**cores, "payments": done, "processes": PROCESSES}
-    fault = "" if done else "nothing was brought to an end"
+    fault = fault_of(done=done, failed=failed, left=left)
     return [Figure(key=key, value=done / (seconds or 1.0), unit="payments/s", details=details, fault=fault), *size]
+
+
+def fault_of(*, done: int, failed: int, left: int) -> str:
+    """Why the figure says nothing, if it does not: the gateway approves all, so that each has to succeed."""
+    return "" if done and not failed and not left else f"{done} succeeded, {failed} failed, {left} were left"
 
 
 def used(processes: list[Process]) -> float:

@@ -6,8 +6,13 @@ One per process, made at its first use, so that it is never carried across a for
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, Final
+
+#: Threads that resolve gateways' names, which alone blocks: asyncio's own few would take longer for some hundred calls
+#: that begin together than each of those has to connect.
+RESOLVERS: Final = 64
 
 
 def begin(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -28,9 +33,20 @@ def start_all(calls: list[Coroutine[Any, Any, None]]) -> None:
 under_way: set[asyncio.Future[None]] = set()
 
 
-@cache
+#: Threads that come first together must not make a loop each: the gateways' connections are good on one only.
+making = threading.Lock()
+
+
 def shared_loop() -> asyncio.AbstractEventLoop:
     """This process's loop, running."""
+    with making:
+        return make_loop()
+
+
+@cache
+def make_loop() -> asyncio.AbstractEventLoop:
+    """The loop, at the first call."""
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="gateway-names"))
     threading.Thread(target=loop.run_forever, name="gateway-io", daemon=True).start()
     return loop

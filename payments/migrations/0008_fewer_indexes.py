@@ -8,9 +8,19 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 TABLES = ("payments_payment", "payments_attempt")
+#: By their names: Django would take the guard `one_unfinished_attempt` for the key's own index, and drop it as well.
+INDEXES = {
+    "payments_attempt_payment_id_a18ea4ce": "payments_attempt (payment_id)",
+    "payments_idempotencykey_merchant_id_1ee9066e": "payments_idempotencykey (merchant_id)",
+    "payments_payment_merchant_id_2ca42133": "payments_payment (merchant_id)",
+    "payments_paymentevent_payment_id_1fde19d5": "payments_paymentevent (payment_id)",
+}
 
 
 class Migration(migrations.Migration):
+    # The tables are in use meanwhile. In one transaction their locks would be held until its end, in an order that is
+    # not that of a claim.
+    atomic = False
 
     dependencies = [
         ('merchants', '0005_ceilings'),
@@ -18,13 +28,12 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # By its name: Django would take the guard `one_unfinished_attempt` for the key's own index, and drop it as well.
         migrations.SeparateDatabaseAndState(
             database_operations=[
                 migrations.RunSQL(
-                    'DROP INDEX payments_attempt_payment_id_a18ea4ce',
-                    'CREATE INDEX payments_attempt_payment_id_a18ea4ce ON payments_attempt (payment_id)',
-                ),
+                    f"DROP INDEX CONCURRENTLY IF EXISTS {name}", f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {columns}"
+                )
+                for name, columns in INDEXES.items()
             ],
             state_operations=[
                 migrations.AlterField(
@@ -32,22 +41,22 @@ class Migration(migrations.Migration):
                     name='payment',
                     field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
                 ),
+                migrations.AlterField(
+                    model_name='idempotencykey',
+                    name='merchant',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='merchants.merchant'),
+                ),
+                migrations.AlterField(
+                    model_name='payment',
+                    name='merchant',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='payments', to='merchants.merchant'),
+                ),
+                migrations.AlterField(
+                    model_name='paymentevent',
+                    name='payment',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.payment'),
+                ),
             ],
-        ),
-        migrations.AlterField(
-            model_name='idempotencykey',
-            name='merchant',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='merchants.merchant'),
-        ),
-        migrations.AlterField(
-            model_name='payment',
-            name='merchant',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='payments', to='merchants.merchant'),
-        ),
-        migrations.AlterField(
-            model_name='paymentevent',
-            name='payment',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.payment'),
         ),
         *(
             migrations.RunSQL(

@@ -4,6 +4,7 @@ A list of payments is claimed together and its calls are under way at the same t
 comes, together with those that came meanwhile. One payment is a list of one.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
@@ -18,6 +19,7 @@ from messaging.failpoints import failpoint
 from payments import breaker
 from payments.gateways import loop
 from payments.gateways.base import LookupAnswer, OutcomeUnknown, Unavailable
+from payments.operations.accept import is_contention
 from payments.operations.claims import Claim, claim_payments
 from payments.operations.settle import Answered, settle, settled_together
 from payments.states import AttemptKind
@@ -53,7 +55,7 @@ def process_payments(*, payment_ids: Sequence[UUID]) -> None:
         awaited -= len(came)
         failures |= {one.claim.request.payment_id: one.defect for one in came if one.defect is not None}
         answered = [Answered(one.claim, one.answer) for one in came if one.answer is not None]
-        awaited += call_all(settle_each(answered, failures), heard)
+        awaited += call_all(settle_each(answered, failures, ends=end_of(answered)), heard)
     if failures:
         told = {str(payment_id): failure for payment_id, failure in failures.items()}
         raise Escaped(told) from next(iter(failures.values()))
@@ -64,19 +66,28 @@ def claim_each(payment_ids: Sequence[UUID], failures: dict[UUID, BaseException])
     try:
         return claim_payments(payment_ids)
     except Exception as failure:  # noqa: BLE001  # told at the end, once the others had their turn
-        if len(payment_ids) == 1 or isinstance(failure, OperationalError | InterfaceError):  # no better one by one
+        if len(payment_ids) == 1 or is_away(failure):  # no better one by one
             failures |= dict.fromkeys(payment_ids, failure)
             return []
     return [claim for payment_id in payment_ids for claim in claim_each([payment_id], failures)]
 
 
-def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException]) -> list[Claim]:
-    """Settle what can be settled together; where that fails, one by one. Returns what is to be called next."""
+def is_away(failure: Exception) -> bool:
+    """Whether the database is, and not only a row of it that somebody else has locked."""
+    return isinstance(failure, InterfaceError) or (isinstance(failure, OperationalError) and not is_contention(failure))
+
+
+def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException], *, ends: float) -> list[Claim]:
+    """Settle what can be settled together; where that fails, one by one. Returns what is to be called next.
+
+    Answers that cannot be stored are held on to until `ends`, all of them: were each given a time of its own, a list
+    would outlast what RabbitMQ waits for an acknowledgement.
+    """
     following: list[Claim] = []
     for together in settled_together(answered):
         failpoint("charge.answered")
         try:
-            following += settle_surely(together)
+            following += settle_surely(together, ends=ends)
             failpoint("charge.settled")
             for claim, answer in together:
                 teach_breaker(claim, answer)
@@ -84,16 +95,20 @@ def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException
             if len(together) == 1:
                 failures[together[0].claim.request.payment_id] = failure
             else:
-                following += [claim for one in together for claim in settle_each([one], failures)]
+                following += [claim for one in together for claim in settle_each([one], failures, ends=ends)]
     return following
 
 
-def settle_surely(answered: Sequence[Answered]) -> list[Claim]:
+def end_of(answered: Sequence[Answered]) -> float:
+    """How long answers are held on to: until the first lease ends, and for half a minute at least."""
+    return max(min((claim.lease_ends for claim, _ in answered), default=0.0), time.monotonic() + SETTLE_FOR)
+
+
+def settle_surely(answered: Sequence[Answered], *, ends: float) -> list[Claim]:
     """`settle`, again and again while the database is away or a row is locked: an answer must not be lost.
 
-    Until the lease ends, and for half a minute at least; then the look-up after the lease has to find out again.
+    Once at least; after `ends` the look-up after the lease has to find out again.
     """
-    ends = max(min(claim.lease_ends for claim, _ in answered), time.monotonic() + SETTLE_FOR)
     while True:
         try:
             return settle(answered)
@@ -141,7 +156,8 @@ async def ask(claim: Claim) -> LookupAnswer | None:
         return None
     adapter = claim.gateway.adapter
     asking = adapter.charge if claim.kind == AttemptKind.CHARGE else adapter.look_up
-    answer = await asking(claim.request, deadline=deadline)
+    async with asyncio.timeout(claim.lease_ends - began):  # for an adapter that does not keep its promise
+        answer = await asking(claim.request, deadline=deadline)
     log.info(
         "gateway_answered",
         **said,

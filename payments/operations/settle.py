@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
@@ -54,7 +55,8 @@ def settle(answered: Sequence[Answered]) -> list[Claim]:
     Takes one of the lists that `settled_together` makes.
     """
     if isinstance(answered[0].answer, Approved):
-        settle_approvals(answered)
+        for locked in settle_approvals(answered):
+            settle_approvals([locked])
         return []
     (one,) = answered
     following = settle_other(one)
@@ -62,17 +64,24 @@ def settle(answered: Sequence[Answered]) -> list[Claim]:
 
 
 @transaction.atomic(durable=True)
-def settle_approvals(answered: Sequence[Answered]) -> None:
-    """The charges were made. Of those whose claim another one has followed since, people must know."""
-    found = lock_all(answered)
-    now = found[0].now
-    news = {one.claim.request.payment_id: one for one in record_answers(answered, now=now)}
+def settle_approvals(answered: Sequence[Answered]) -> list[Answered]:
+    """The charges were made. Of those whose claim another one has followed since, people must know.
+
+    Several wait for no lock; returns those whose payments somebody else has locked.
+    """
+    found = lock_payments(ids_of(answered), skip_locked=True) if len(answered) > 1 else lock_all(answered)
+    if not found:
+        return list(answered)
+    ours, now = {payment.pk for payment, _, _ in found}, found[0].now
+    free = [one for one in answered if one.claim.request.payment_id in ours]
+    news = {one.claim.request.payment_id: one for one in record_answers(free, now=now)}
     failpoint("charge.settling")
     told = [(payment, news[payment.pk]) for payment, _, _ in found if payment.pk in news]
     outcomes.succeed_all([(payment, approval_of(one)) for payment, one in told if holds(payment, one)], now=now)
     for payment, one in told:
         if not holds(payment, one):
             take_up_late(payment, one.answer, now=now)
+    return [one for one in answered if one.claim.request.payment_id not in ours]
 
 
 @transaction.atomic(durable=True)
@@ -99,9 +108,14 @@ def settle_other(one: Answered) -> Claim | None:
     return None
 
 
+def ids_of(answered: Sequence[Answered]) -> list[UUID]:
+    """The ids of the payments that the answers are about."""
+    return [one.claim.request.payment_id for one in answered]
+
+
 def lock_all(answered: Sequence[Answered]) -> list[Locked]:
     """The payments that the answers are about, all of them."""
-    found = lock_payments(one.claim.request.payment_id for one in answered)
+    found = lock_payments(ids_of(answered))
     assert len(found) == len(answered), "payments are never deleted, and each has one claim"
     return found
 

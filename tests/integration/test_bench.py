@@ -7,6 +7,7 @@ from django.db import connection
 
 from analytics import daily
 from bench.client import body_of
+from bench.ours.drain import DRAINED, fault_of
 from bench.ours.past import DAYS, STATEMENT
 from payments.models import Attempt, IdempotencyKey, Payment, PaymentEvent
 from payments.reads import represent
@@ -47,3 +48,18 @@ def test_the_written_past_lacks_nothing_that_a_payment_has(past):
 def test_the_metrics_do_not_miss_the_written_past(past):
     rows = sum(daily.compute_and_keep(stretch, dry_run=True) for stretch in daily.all_days())
     assert rows > 0
+
+
+def test_payments_that_failed_are_not_drained(past):
+    with connection.cursor() as cursor:
+        cursor.execute(DRAINED, [past[0].created_at])
+        done, failed, seconds = cursor.fetchone()
+    assert (done + failed, done) == (28, Payment.objects.filter(status=Status.SUCCEEDED).count())
+    assert failed
+    assert seconds > 0
+
+
+@pytest.mark.parametrize(("done", "failed", "left"), [(0, 0, 0), (9, 1, 0), (9, 0, 1)])
+def test_a_drain_that_did_not_bring_all_to_success_cannot_look_like_a_fast_one(done, failed, left):
+    assert fault_of(done=done, failed=failed, left=left)
+    assert not fault_of(done=10, failed=0, left=0)

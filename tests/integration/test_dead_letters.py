@@ -141,12 +141,12 @@ def test_a_rejected_message_becomes_a_row_that_says_whom_it_concerns():
 
 
 def test_each_payment_of_a_list_that_rabbitmq_gave_up_has_its_letter_and_one_only():
-    rejected = message(kwargs={"ids": ["7", "8"]})
+    rejected = message(kwargs={"ids": ["7", "8"]}, options={"request_id": "", "request_ids": {"7": "a", "8": "b"}})
     for _ in range(2):
         collect(dead(rejected.encode()))
-    assert list(DeadLetter.objects.order_by("subject").values_list("subject", "payload")) == [
-        ("payment:7", {"ids": ["7"]}),
-        ("payment:8", {"ids": ["8"]}),
+    assert list(DeadLetter.objects.order_by("subject").values_list("subject", "payload", "request_id")) == [
+        ("payment:7", {"ids": ["7"]}, "a"),
+        ("payment:8", {"ids": ["8"]}, "b"),
     ]
 
 

@@ -95,6 +95,13 @@ def test_only_what_failed_of_a_message_comes_again_and_each_by_itself():
     assert {row.options["escapes"] for row in OutboxMessage.objects.all()} == {1}
 
 
+@pytest.mark.parametrize(("escapes", "kept"), [(0, OutboxMessage), (LIMIT - 1, DeadLetter)])
+def test_what_failed_of_a_list_is_still_found_by_its_request(escapes, kept):
+    of_two = message(ids=["1", "2"], escapes=escapes, request_id="", request_ids={"1": "request-a", "2": "request-b"})
+    handle_escape(of_two, failure(), now=NOW)
+    assert sorted(kept.objects.values_list("request_id", flat=True)) == ["request-a", "request-b"]
+
+
 @pytest.mark.parametrize("error", [failure(), Escaped({"another name for 2": failure()})])
 def test_a_message_of_which_nobody_knows_what_failed_loses_nothing(error):
     handle_escape(message(ids=["1", "2"]), error, now=NOW)

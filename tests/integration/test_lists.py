@@ -1,12 +1,15 @@
 """Payments that are taken up together: each is claimed, charged and settled as it would be alone."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, connections, transaction
+from django.db import DataError, connection, connections, transaction
 from django.db.models.functions import Now
 
 from messaging import relay
@@ -14,12 +17,12 @@ from messaging.escapes import Escaped
 from messaging.models import OutboxMessage
 from messaging.publisher import Published
 from payments import transitions
-from payments.gateways import registry
+from payments.gateways import loop, registry
 from payments.gateways.base import Approved, Declined, OutcomeUnknown, Unavailable
 from payments.models import Attempt, Payment, PaymentEvent
 from payments.operations import process_payments
-from payments.operations.claims import claim_payments
-from payments.operations.process import settle_each
+from payments.operations.claims import claim_payments, lock_payment
+from payments.operations.process import SETTLE_PAUSE, end_of, settle_each
 from payments.operations.settle import Answered, settle
 from tests.chaos.fake_gateway import open_new_book
 from tests.claiming import claim_one
@@ -172,6 +175,34 @@ def test_an_adapter_that_fails_for_one_payment_fails_for_no_other(some, said, de
     assert states([broken]) == ["processing"]  # under its lease, and then looked up
 
 
+def test_an_adapter_that_never_answers_does_not_keep_its_thread_for_ever(some, said, settings):
+    settings.GATEWAYS = {"sandbox": {**settings.GATEWAYS["sandbox"], "DEADLINE": 0.1, "LEASE": 1.0}}
+    registry.get.cache_clear()
+    silent, *others = payments = some(3)
+    said[silent.pk] = asyncio.Event().wait
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work_off, pk_of(payments))
+        try:
+            failure = working.exception(timeout=10)
+        finally:
+            loop.shared_loop().call_soon_threadsafe(cancel_all)
+    assert isinstance(failure, Escaped)
+    assert list(failure.failures) == [str(silent.pk)]
+    assert states(others) == ["succeeded", "succeeded"]
+
+
+def cancel_all():
+    for task in loop.under_way:
+        task.cancel()
+
+
+def work_off(ids):
+    try:
+        process_payments(payment_ids=ids)
+    finally:
+        connections.close_all()
+
+
 @pytest.mark.parametrize(("status", "left"), [("processing", "pending"), ("succeeded", "processing")])
 def test_a_payment_that_cannot_be_written_holds_up_no_other(some, said, monkeypatch, status, left):
     broken, *others = payments = some(3)
@@ -202,9 +233,95 @@ def test_an_answer_that_cannot_be_stored_keeps_no_other_of_its_list_from_it(some
 
     monkeypatch.setattr(transitions, "represent", represent)
     failures = {}
-    assert settle_each(answered, failures) == []
+    assert settle_each(answered, failures, ends=end_of(answered)) == []
     assert list(failures) == [broken.pk]
     assert states(others) == ["succeeded", "succeeded"]
+
+
+def test_an_answer_to_a_payment_that_somebody_has_locked_holds_up_no_other(some):
+    locked, *others = payments = some(3)
+    answered = [Answered(claim, Approved(reference="ch")) for claim in claim_payments(pk_of(payments))]
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            lock_payment(locked.pk)
+            settling = pool.submit(settle_here, answered)
+            eventually(lambda: states(others) == ["succeeded", "succeeded"], within=10, what="the others have to wait")
+        assert settling.result() == {}
+    assert states([locked]) == ["succeeded"]
+
+
+def settle_here(answered):
+    failures = {}
+    try:
+        settle_each(answered, failures, ends=end_of(answered))
+    finally:
+        connections.close_all()
+    return failures
+
+
+def test_the_answers_of_a_list_do_not_wait_for_the_database_one_after_the_other(some, monkeypatch):
+    """RabbitMQ takes a message back that is not acknowledged within half an hour."""
+    payments = some(6)
+    claims = claim_payments(pk_of(payments))
+    declined = Declined(decline_code="card_declined", detail="no")
+    answered = [Answered(claim, Approved(reference="ch")) for claim in claims[:3]]
+    answered += [Answered(claim, declined) for claim in claims[3:]]
+    clock = Clock()
+    failures = {}
+    with monkeypatch.context() as away:
+        away.setattr("payments.operations.process.time", clock)
+        away.setitem(connection.settings_dict, "PORT", "1")
+        connection.close()
+        settle_each(answered, failures, ends=end_of(answered))
+        connection.close()
+    assert sorted(failures) == sorted(pk_of(payments))
+    assert clock.slept <= claims[0].gateway.lease.total_seconds() + SETTLE_PAUSE
+
+
+class Clock:
+    """Time that passes only where somebody waits."""
+
+    def __init__(self):
+        self.began, self.slept = time.monotonic(), 0.0
+
+    def monotonic(self):
+        return self.began + self.slept
+
+    def sleep(self, seconds):
+        self.slept += seconds
+
+
+def test_a_lock_that_one_payment_cannot_have_fails_the_claim_of_no_other(some, said):
+    stuck, other = payments = some(2)
+    claim_one(stuck.pk)
+    Payment.objects.filter(pk=stuck.pk).update(lease_expires_at=HOUR_AGO)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 100")
+    with ThreadPoolExecutor(1) as pool, lock_held(pool, stuck.attempts.all()), pytest.raises(Escaped) as escaped:
+        process_payments(payment_ids=pk_of(payments))
+    assert list(escaped.value.failures) == [str(stuck.pk)]
+    assert states([other]) == ["succeeded"]
+
+
+@contextmanager
+def lock_held(pool, rows):
+    """Another session has locked these."""
+    locked, enough = Event(), Event()
+
+    def hold():
+        with transaction.atomic():
+            list(rows.select_for_update())
+            locked.set()
+            enough.wait(30)
+        connections.close_all()
+
+    holding = pool.submit(hold)
+    assert locked.wait(10)
+    try:
+        yield
+    finally:
+        enough.set()
+        holding.result()
 
 
 def test_a_late_approval_among_others_is_a_late_success_and_they_are_none(some):
@@ -231,12 +348,6 @@ def test_approvals_that_are_stored_twice_count_once(some):
 def test_a_list_that_comes_to_many_workers_at_once_is_charged_once(some, gateway):
     payments = some(20)
     orders = [pk_of(payments), pk_of(payments)[::-1], pk_of(payments)[5:], pk_of(payments)[:15]]
-
-    def work_off(ids):
-        try:
-            process_payments(payment_ids=ids)
-        finally:
-            connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work_off, orders))
@@ -300,10 +411,13 @@ class Refusing:
         return Published(refused=ids) if self.refuse else Published(confirmed=ids)
 
 
-@pytest.mark.parametrize(("request_ids", "told"), [(("a", "a"), "a"), (("a", "b"), "")])
-def test_a_list_tells_the_request_only_where_it_is_of_one(request_ids, told):
+@pytest.mark.parametrize(
+    ("request_ids", "told"),
+    [(("a", "a"), {"request_id": "a"}), (("a", "b"), {"request_id": "", "request_ids": {"0": "a", "1": "b"}})],
+)
+def test_a_list_is_of_one_request_or_tells_each(request_ids, told):
     rows = [due(str(n), request_id=request_id) for n, request_id in enumerate(request_ids)]
-    assert relay.to_message(rows).options == {"request_id": told}
+    assert relay.to_message(rows).options == told
 
 
 def test_no_text_is_cut_off_to_fit_its_column(some):

@@ -15,7 +15,7 @@ from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, NotFound, OutcomeUnknown, Unavailable
 from payments.models import Payment
 from payments.operations import process_payments
-from payments.operations.process import settle_surely
+from payments.operations.process import end_of, settle_surely
 from payments.operations.schedule import LOOKUP_DELAYS
 from payments.operations.settle import Answered
 from tests.claiming import call_now, claim_one, settle_one
@@ -334,7 +334,8 @@ def test_an_answer_survives_the_loss_of_the_connection_it_was_to_be_stored_throu
         (backend,) = cursor.fetchone()
     with psycopg.connect(os.environ["DATABASE_URL"].rpartition("/")[0] + "/postgres", autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
-    assert settle_surely([Answered(claim, Approved(reference="ch_1"))]) == []
+    answered = [Answered(claim, Approved(reference="ch_1"))]
+    assert settle_surely(answered, ends=end_of(answered)) == []
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert outcomes(payment) == ["charge approved"]
