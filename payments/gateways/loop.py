@@ -13,6 +13,10 @@ from typing import Any, Final
 #: Threads that resolve gateways' names, which alone blocks: asyncio's own few would take longer for some hundred calls
 #: that begin together than each of those has to connect.
 RESOLVERS: Final = 64
+#: Calls under way in one process at most: with more, the loop itself would use up the calls' deadlines, and the breaker
+#: would take that for the gateway's fault.
+MOST_CALLS: Final = 512
+room: Final = asyncio.Semaphore(MOST_CALLS)
 
 
 def begin(calls: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -16,9 +16,9 @@ import httpx2
 MAX_ANSWER_BYTES: Final = 256 * 1024
 #: Seconds to reach the gateway. Running out of it proves that nothing was sent.
 CONNECT_TIMEOUT: Final = 5.0
-#: Connections per process, and how many of them are kept: above all calls that threads of a worker can have under
-#: way, each with a list of payments, so that no call spends its deadline waiting for a connection.
-MAX_CONNECTIONS: Final = 10_000
+#: Connections per process, and how many of them are kept: above `loop.MOST_CALLS`, so that no call spends its deadline
+#: waiting for a connection.
+MAX_CONNECTIONS: Final = 1_000
 MAX_IDLE_CONNECTIONS: Final = 100
 
 

@@ -139,9 +139,11 @@ def call_all(claims: Iterable[Claim], heard: SimpleQueue[Heard]) -> int:
 
 
 async def call(claim: Claim, heard: SimpleQueue[Heard]) -> None:
-    """Ask the gateway, and tell what it said."""
+    """Ask the gateway when there is room for one more, and tell what it said."""
     try:
-        heard.put(Heard(claim, answer=await ask(claim)))
+        async with loop.room:
+            answer = await ask(claim)
+        heard.put(Heard(claim, answer=answer))
     except BaseException as defect:  # noqa: BLE001  # even a cancellation: a thread waits for this
         heard.put(Heard(claim, defect=defect))
 

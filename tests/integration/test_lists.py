@@ -424,3 +424,22 @@ def test_no_text_is_cut_off_to_fit_its_column(some):
     (payment,) = some(1)
     with pytest.raises(DataError, match="too long"), transaction.atomic():
         transitions.stay(payment, error_code="x" * 51)
+
+
+def test_no_process_has_more_calls_under_way_than_its_loop_bears(some, said, monkeypatch):
+    monkeypatch.setattr(loop, "room", asyncio.Semaphore(2))
+    under_way, most = 0, 0
+
+    async def answer():
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return Approved(reference="ch")
+
+    payments = some(8)
+    said.update(dict.fromkeys(pk_of(payments), answer))
+    process_payments(payment_ids=pk_of(payments))
+    assert most == 2
+    assert states(payments) == ["succeeded"] * 8
