@@ -135,8 +135,8 @@ class Consumer:
             settled = self.together(inbox)
         except (OperationalError, InterfaceError, InternalError):
             return False  # the next try, of one message, says what is the matter
-        failpoint(f"{self.name}.handled")
         for delivery in [each for each in inbox if each.tag in settled]:
+            failpoint(f"{self.name}.handled")
             channel.basic_ack(delivery.tag)
             inbox.remove(delivery)
         return bool(settled)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from payments.operations.accept import DEFAULT_TEST_METHOD
+from payments.operations.wishes import DEFAULT_TEST_METHOD
 from payments.serializers import PaymentRequestSerializer
 from sandbox.behaviours import BEHAVIOURS, Behaviour, Trouble
 from sandbox.charges import read_charge
