@@ -15,7 +15,6 @@ from payments.batch_views import MOST
 from payments.models import IdempotencyKey, Payment
 from payments.operations import process_payments
 from payments.velocity import blocks_in_force
-from tests.counting import by_redis, private_redis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,18 +26,6 @@ def send(client):
         return client.post("/api/v1/payments/batch", body, content_type="application/json", headers=headers)
 
     return send
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    with private_redis(tmp_path_factory.mktemp("redis")) as (server, _process):
-        yield server
-
-
-@pytest.fixture(params=["postgres", "redis"])
-def counter(request, settings):
-    if request.param == "redis":
-        by_redis(settings, request.getfixturevalue("redis").url)
 
 
 def item(key, **fields):

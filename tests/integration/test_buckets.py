@@ -12,20 +12,7 @@ from merchants import buckets, redis_buckets
 from merchants.local_buckets import LocalBuckets
 from merchants.models import Bucket, Mode
 from payments.models import IdempotencyKey, Payment
-from tests.counting import by_redis, private_redis
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    with private_redis(tmp_path_factory.mktemp("redis")) as (server, _process):
-        yield server
-
-
-@pytest.fixture(params=["postgres", "redis"])
-def counter(request, settings):
-    if request.param == "redis":
-        by_redis(settings, request.getfixturevalue("redis").url)
-    return request.param
+from tests.counting import by_redis
 
 
 @pytest.fixture

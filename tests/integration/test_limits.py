@@ -22,26 +22,11 @@ from merchants.counters import PostgresCounters
 from merchants.fuse import LOG_EVERY, PAUSE, WITHOUT_COUNTER, Fuse, redis_fuse
 from merchants.local_buckets import MOST, LocalBuckets
 from merchants.models import Bucket, Counter, Membership, Mode, Role, User
-from tests.counting import by_redis, private_redis
+from tests.counting import by_redis
 
 NOBODY_LISTENS = "redis://127.0.0.1:9/0"
 POLICY = re.compile(r'"reads";q=(\d+);w=(\d+)')
 STATE = re.compile(r'"reads";r=(\d+);t=(\d+)')
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    with private_redis(tmp_path_factory.mktemp("redis")) as (server, _process):
-        yield server
-
-
-@pytest.fixture(params=["postgres", "redis"])
-def counter(request, settings):
-    """Each of the two."""
-    if request.param == "redis":
-        by_redis(settings, request.getfixturevalue("redis").url)
-        caches["counters"].clear()
-    return request.param
 
 
 @pytest.fixture
