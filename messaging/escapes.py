@@ -118,11 +118,14 @@ def store_escape(message: MessageProxy, exception: BaseException) -> None:
 def handle_escape(message: MessageProxy, exception: BaseException, *, now: datetime) -> None:
     """Stage what failed again, or bury it when it has escaped too often."""
     escapes = int(message.options.get("escapes", 0)) + 1
+    again = []
     for part in parts_of(message, exception):
         if escapes < LIMIT and not is_thrown(message.actor_name, part.failure):
-            stage_again(message, part, escapes=escapes, now=now)
+            again.append(staged(message, part, escapes=escapes, now=now))
+            log.warning("message_escaped", escapes=escapes, error=type(part.failure).__name__)
         else:
             bury(message, part, escapes=escapes, now=now)
+    OutboxMessage.objects.bulk_create(again)
 
 
 def parts_of(message: MessageProxy, exception: BaseException) -> list[Part]:
@@ -153,11 +156,11 @@ def part_id(message_id: str, id_: object) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id} {id_}"))
 
 
-def stage_again(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> None:
-    """Back into the outbox, to come again later."""
+def staged(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> OutboxMessage:
+    """What goes back into the outbox, to come again later; not saved."""
     handed_on = {name: message.options[name] for name in ("replay_of",) if name in message.options}
     first_failed_at = message.options.get("first_failed_at", now.isoformat())
-    OutboxMessage.objects.create(
+    return OutboxMessage(
         queue=message.queue_name,
         actor=message.actor_name,
         payload=part.payload,
@@ -166,7 +169,6 @@ def stage_again(message: MessageProxy, part: Part, *, escapes: int, now: datetim
         options={**handed_on, "escapes": escapes, "first_failed_at": first_failed_at},
         available_at=now + delay_after(escapes),
     )
-    log.warning("message_escaped", escapes=escapes, error=type(part.failure).__name__)
 
 
 def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> None:
