@@ -173,8 +173,8 @@ GUARDS = [
     guard(
         "a list waits for nobody who hangs",
         "payments/operations/insert.py",
-        'wait = "" if patience is None else',
-        'wait = "" if True or patience is None else',
+        "wait = None if patience is None else",
+        "wait = None if True or patience is None else",
         "tests/integration/test_accept_lists.py::test_what_many_share_waits_for_nobody_who_hangs",
     ),
     guard(
