@@ -133,13 +133,23 @@ DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=Non
 GIVEN_OPTIONS: dict[str, Any] = dict(DATABASES["default"].get("OPTIONS", {}))
 DATABASES["default"]["OPTIONS"] = {
     **GIVEN_OPTIONS,
-    # Parameters travel beside their statement, and what is asked again and again is prepared: neither side writes and
-    # reads the rows as SQL. A pooler between must know prepared statements (PgBouncer does since 1.21).
+    # Parameters travel beside their statement, and what was asked five times is prepared: neither side writes and reads
+    # it as SQL again. A pooler between must know prepared statements (PgBouncer does since 1.21).
     "server_side_binding": True,
-    # A twin waits this long (ms) for the first request under its idempotency key, then gets a 409;
-    # far below the web server's own time limit, far above the milliseconds an accept takes.
-    # A session that idles in a transaction longer than 30 s is a hung relay: its publish deadline is 10 s.
-    "options": "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=30000 " + GIVEN_OPTIONS.get("options", ""),
+    "prepare_threshold": 5,
+    "options": " ".join(
+        (
+            # Rows are looked up on solid-state disks, or in memory: a plan that is kept must not have been made for
+            # disks whose heads move, or it reads the whole of a table that was small when it was made.
+            "-c random_page_cost=1.1",
+            # A twin waits this long (ms) for the first request under its idempotency key, then gets a 409;
+            # far below the web server's own time limit, far above the milliseconds an accept takes.
+            "-c lock_timeout=2000",
+            # A session that idles in a transaction longer than 30 s is a hung relay: its publish deadline is 10 s.
+            "-c idle_in_transaction_session_timeout=30000",
+            GIVEN_OPTIONS.get("options", ""),
+        )
+    ),
     "application_name": "payments",
     "connect_timeout": 5,
     # A network that swallows packets must not hold a worker: give up on unacknowledged bytes after 20 s.

@@ -28,15 +28,23 @@ def insert(model: type[Model], rows: Sequence[Mapping[str, Any]], *, returning: 
     if returning:
         statement += f" RETURNING {', '.join(returning)}"
     with connection.cursor() as cursor:
-        cursor.execute(statement, [document(rows)])
+        cursor.execute(statement, parameters(rows))
         return cursor.fetchall() if returning else []
 
 
 def records(types: Mapping[str, str], *, name: str = "record") -> str:
-    """What stands after FROM, for rows of those columns; its one parameter is their `document`."""
-    return (
-        f"json_to_recordset(%s::json) AS {name} ({', '.join(f'{column} {type_}' for column, type_ in types.items())})"
-    )
+    """What stands after FROM, for rows of those columns; it takes two `parameters`.
+
+    PostgreSQL expects a hundred rows of any document. Were it not told how many there are, it would rather read a table
+    of some ten thousand rows as a whole than look up one.
+    """
+    columns = ", ".join(f"{column} {type_}" for column, type_ in types.items())
+    return f"(SELECT * FROM json_to_recordset(%s::json) AS record ({columns}) LIMIT %s) AS {name}"  # noqa: S608  # ours  # nosec B608
+
+
+def parameters(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The rows, and how many they are."""
+    return [document(rows), len(rows)]
 
 
 def types_of(model: type[Model], columns: Iterable[str]) -> dict[str, str]:

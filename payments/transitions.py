@@ -158,7 +158,7 @@ def update_alike(columns: Sequence[str], changes: Sequence[Change]) -> None:
         for payment, values in changes
     ]
     with connection.cursor() as cursor:
-        cursor.execute(statement, [records.document(rows)])
+        cursor.execute(statement, records.parameters(rows))
         if cursor.rowcount != len(changes):
             raise LostRace(", ".join(str(payment.pk) for payment, _ in changes)[:500])
     for payment, values in changes:

@@ -175,7 +175,7 @@ OUTCOME_OF: Final = {
 def record_answers(answered: Sequence[Answered], *, now: datetime) -> list[Answered]:
     """Complete the attempts, even those that were given up for abandoned; returns those without an answer so far."""
     with connection.cursor() as cursor:
-        cursor.execute(RECORD_ANSWERS, [now, records.document([written(one) for one in answered])])
+        cursor.execute(RECORD_ANSWERS, [now, *records.parameters([written(one) for one in answered])])
         completed = {attempt_id for (attempt_id,) in cursor.fetchall()}
     return [one for one in answered if one.claim.attempt_id in completed]
 

@@ -1,0 +1,71 @@
+"""How PostgreSQL carries out what is asked most often: by an index, however many rows there are and of however few."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from merchants.models import Mode
+from payments.models import Payment
+from payments.operations import PaymentRequest, insert
+from payments.operations.wishes import Wish, prepare
+from payments.transitions import Change, stay_all
+
+pytestmark = pytest.mark.django_db
+
+#: PostgreSQL would rather read all of these than look a hundred up, which is how many it expects of any JSON document.
+MANY = """
+    ALTER TABLE payments_payment DISABLE TRIGGER USER;
+    CREATE TEMPORARY TABLE pattern ON COMMIT DROP AS SELECT * FROM payments_payment;
+    INSERT INTO payments_payment SELECT (jsonb_populate_record(pattern, jsonb_build_object(
+        'id', gen_random_uuid(), 'order_id', 'order-' || number))).*
+    FROM pattern, generate_series(1, 500) AS number;
+    ALTER TABLE payments_payment ENABLE TRIGGER USER;
+    ANALYZE payments_payment
+"""
+
+
+@pytest.fixture
+def many(merchant, accept):
+    """The merchant of payments of which PostgreSQL knows how many they are."""
+    accept(order_id="order-0")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(MANY)
+    return merchant
+
+
+def plan(statement, parameters):
+    """How it would be carried out."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}", parameters)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+def test_an_accept_reads_no_payments_but_its_own(many):
+    wish = Wish(
+        merchant=many,
+        mode=Mode.TEST,
+        idempotency_key="key-1",
+        request=PaymentRequest(amount=100, currency="EUR", order_id="order-new"),
+        request_id="request-1",
+        now=timezone.now(),
+    )
+    parameters = {**insert.parameters([prepare(wish)]), "patience": None}
+    assert "Seq Scan on payments_" not in plan(insert.STATEMENT, parameters)
+
+
+def test_a_change_reads_no_payments_but_its_own(many):
+    payment = Payment.objects.all()[0]
+    with CaptureQueriesContext(connection) as asked:
+        stay_all([Change(payment, {"revivals": 1})])
+    (update,) = [query["sql"] for query in asked if query["sql"].startswith("\n    UPDATE")]
+    assert "Seq Scan on payments_payment" not in plan(update.replace("%", "%%"), [])
+
+
+def test_what_is_asked_again_and_again_is_prepared(merchant):
+    with connection.cursor() as cursor:
+        for _ in range(6):
+            cursor.execute("SELECT slug FROM merchants_merchant WHERE id = %s", [merchant.pk])
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT slug FROM%'")
+        assert cursor.fetchone() == (1,)
