@@ -49,4 +49,4 @@ RUN ENVIRONMENT=production \
 USER 10001:10001
 EXPOSE 8000
 # The control socket wants a home folder, and nobody manages gunicorn from inside the container.
-CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py", "--no-control-socket", "--bind", "0.0.0.0:8000", "config.wsgi"]
+CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py", "--no-control-socket", "--bind", "0.0.0.0:8000", "config.asgi"]

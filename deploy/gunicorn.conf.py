@@ -3,18 +3,17 @@
 https://docs.gunicorn.org/en/stable/settings.html
 """
 
+import asyncio
 import os
 import signal
 from importlib import import_module
 from typing import Any
 
+from gunicorn.workers.gasgi import ASGIWorker
 from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
-worker_class = "gthread"
-#: So many requests may wait at the same time and share a statement (docs/adr/0020). Each thread keeps one database
-#: connection. `config.environment` reads the same variable: half of them may wait.
-threads = int(os.environ.get("WEB_THREADS", "16"))
+asgi_lifespan = "off"
 #: Load the application once, then fork: faster start, shared memory.
 preload_app = True
 #: Above `lock_timeout`, the longest that a request waits in the database.
@@ -29,16 +28,34 @@ MEMORY = "/dev/shm"  # noqa: S108  # a fixed place, which nobody can choose  # n
 worker_tmp_dir = MEMORY if os.path.isdir(MEMORY) else None  # noqa: PTH112  # looked at once
 
 
+class Worker(ASGIWorker):
+    """Gunicorn's own, which on its way out waits for requests, and not for connections over which none is under way.
+
+    Those of clients who keep them open would use up its whole grace each time.
+    """
+
+    async def _shutdown(self) -> None:
+        ends = self.loop.time() + self.cfg.graceful_timeout
+        for server in self.servers:
+            server.close()
+        while self.asgi.under_way and self.loop.time() < ends:  # noqa: ASYNC110  # it tells only who asks
+            await asyncio.sleep(0.02)  # the application, which knows, is none of ours here
+        self._quick_shutdown = True
+        await super()._shutdown()
+
+
+worker_class = Worker
+
+
 def post_worker_init(worker: Any) -> None:
     """When the process is told to stop, answer those who wait for a payment at once: they may outlive its grace."""
     room = import_module("payments.waiting").room
 
-    def stop(number: int, frame: Any) -> None:
-        worker.handle_exit(number, frame)
+    def stop() -> None:
+        worker.handle_exit_signal()
         room.close()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.siginterrupt(signal.SIGTERM, False)
+    worker.loop.add_signal_handler(signal.SIGTERM, stop)
 
 
 def child_exit(server: Any, worker: Any) -> None:

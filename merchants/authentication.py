@@ -37,13 +37,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         if record is None:
             raise AuthenticationFailed("This API key is unknown, expired or revoked.", code="api_key_invalid")
         api_keys.note_use(record, now=now)
-        principal = Principal(
-            id=f"key:{record.prefix}",
-            merchant=record.merchant,
-            mode=Mode(record.mode),
-            scopes=frozenset(record.scopes) & KEY_SCOPES,
-        )
-        return principal, record
+        return principal_by_key(record), record
 
     def authenticate_header(self, request: Request) -> str:
         """The `WWW-Authenticate` header of a 401 (RFC 6750)."""
@@ -71,6 +65,16 @@ class MerchantJWTAuthentication(JWTAuthentication):
         if found is None:
             raise AuthenticationFailed(SESSION_OVER, code="session_over")
         return principal_of(*found), token
+
+
+def principal_by_key(record: ApiKey) -> Principal:
+    """Whoever has the key."""
+    return Principal(
+        id=f"key:{record.prefix}",
+        merchant=record.merchant,
+        mode=Mode(record.mode),
+        scopes=frozenset(record.scopes) & KEY_SCOPES,
+    )
 
 
 def principal_of(session: LoginSession, role: str) -> Principal:

@@ -8,7 +8,7 @@ back since. It counts as empty but for one token, or it would keep its merchant 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -109,6 +109,25 @@ def bucket_of(merchant: Merchant, mode: Mode) -> Asked:
     return f"{merchant.pk}:{mode.value}", burst, interval
 
 
+def take_for_each(whose: Sequence[tuple[Merchant, Mode]]) -> list[Ticket | None]:
+    """One token for each, by one question for each bucket; None for those of one that has not enough for all of them.
+
+    Outside of a transaction.
+    """
+    asked = [bucket_of(merchant, mode) for merchant, mode in whose]
+    answers = take_together(asked)
+    return [ticket_of(bucket, answer) for bucket, answer in zip(asked, answers, strict=True)]
+
+
+def ticket_of(bucket: Asked, answer: Taken | None) -> Ticket | None:
+    """What was taken of the bucket that all processes share, if anything was."""
+    taken = answer[0] if answer else None
+    if taken is None or not taken[0]:
+        return None
+    key, burst, interval = bucket
+    return Ticket(key=key, granted=True, burst=burst, interval=interval, until_full=taken[1])
+
+
 def take_all(merchant: Merchant, mode: Mode, number: int) -> list[Ticket]:
     """Ask for that many tokens: the first get them, as far as they reach. Outside of a transaction."""
     tickets: list[Ticket] = []
@@ -192,11 +211,12 @@ def take_many_from_postgres(key: str, *, taken: int, whole: int) -> tuple[bool, 
     return (True, float(row[0])) if row else (False, 0.0)
 
 
-def give_back_all(tickets: Sequence[Ticket]) -> None:
-    """Return several tokens of one bucket that were not needed."""
-    for local in (True, False):
-        if same := [ticket for ticket in tickets if ticket.granted and ticket.local is local]:
-            give_back(same[0], number=len(same))
+def give_back_all(tickets: Iterable[Ticket]) -> None:
+    """Return tokens that were not needed, by one question for each bucket."""
+    granted = [ticket for ticket in tickets if ticket.granted]
+    for bucket in {(ticket.key, ticket.local) for ticket in granted}:
+        same = [ticket for ticket in granted if (ticket.key, ticket.local) == bucket]
+        give_back(same[0], number=len(same))
 
 
 def give_back(ticket: Ticket, *, number: int = 1) -> None:

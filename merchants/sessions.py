@@ -24,8 +24,10 @@ log = structlog.get_logger(__name__)
 KEPT_FOR: Final = timedelta(days=7)
 
 Pair = dict[str, str]
-#: What the session of a token must be like, and when.
-Asked = tuple[dict[str, Any], datetime]
+#: What the session of a token must be like.
+Claims = dict[str, Any]
+#: The same, and when.
+Asked = tuple[Claims, datetime]
 
 
 class SessionOver(Exception):
@@ -138,7 +140,7 @@ def has_same_password(session: LoginSession) -> bool:
     return any(constant_time_compare(session.password_stamp, stamp) for stamp in stamps)
 
 
-def claims_of(token: AccessToken | RefreshToken) -> dict[str, Any]:
+def claims_of(token: AccessToken | RefreshToken) -> Claims:
     """What the session of a token must be like.
 
     Raises:
@@ -198,7 +200,7 @@ def find_together(asked: Sequence[Asked]) -> list[list[tuple[LoginSession, str]]
     return [caller_like(claims, found[claims["pk"]]) if claims["pk"] in found else [] for claims, _ in asked]
 
 
-def caller_like(claims: dict[str, Any], row: Sequence[Any]) -> list[tuple[LoginSession, str]]:
+def caller_like(claims: Claims, row: Sequence[Any]) -> list[tuple[LoginSession, str]]:
     """The session in a row, with its person and merchant, and the role; if it is what the claims say."""
     role, *values = row
     left = iter(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.test import Client, TransactionTestCase
+from django.test.client import ClientHandler
 from django.utils import timezone
 
 from merchants import api_keys
@@ -20,7 +21,7 @@ from payments.operations import PaymentRequest, accept_payment
 from payments.velocity import blocks_in_force
 from sandbox.journal import Journal
 from sandbox.server import Gateway
-from tests import tidying
+from tests import doors, tidying
 from tests.canaries import _no_secret_in_any_log_line, watch  # noqa: F401  # fixtures of all tests
 from tests.hosts import VirtualHost, hosts_of, node_in, running
 from tests.logins import PASSWORD
@@ -44,6 +45,21 @@ def django_db_setup(django_db_setup: None, django_db_blocker: object) -> None:  
     with django_db_blocker.unblock():
         tidying.remember()
     TransactionTestCase._fixture_teardown = tidying.tidy_up
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is said of the API holds with the fast door and without."""
+    if getattr(metafunc.module, "BOTH_DOORS", False):
+        metafunc.parametrize("door", ["fast", "house"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which way the requests of a test's clients come in."""
+    way: str = getattr(request, "param", "fast")
+    if way == "fast":
+        monkeypatch.setattr(ClientHandler, "__call__", doors.by_the_fast_door)
+    return way
 
 
 @pytest.fixture(autouse=True)

@@ -187,7 +187,7 @@ class System:
         manage = [sys.executable, str(ROOT / "manage.py")]
         gunicorn = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "deploy/gunicorn.conf.py")]
         return {
-            "web": [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "config.wsgi"],
+            "web": [*gunicorn, "--bind", f"127.0.0.1:{self.web_port}", "config.asgi"],
             "relay": [*manage, "relay"],
             "worker": [*manage, "worker"],
             "intake": [*manage, "intake"],

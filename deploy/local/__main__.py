@@ -125,7 +125,7 @@ def run(supervisor: Supervisor, *, data: Path, port: int) -> None:
 def web_command(port: int) -> list[str]:
     """How the web process is started, here and where it is measured."""
     config = str(ROOT / "deploy/gunicorn.conf.py")
-    return [sys.executable, "-m", "gunicorn", "--config", config, "--bind", f"127.0.0.1:{port}", "config.wsgi"]
+    return [sys.executable, "-m", "gunicorn", "--config", config, "--bind", f"127.0.0.1:{port}", "config.asgi"]
 
 
 def environment(info: dict[str, Any], secrets: demo.Secrets, servers: Servers, data: Path) -> dict[str, str]:

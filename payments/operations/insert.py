@@ -23,8 +23,8 @@ from payments.reads import PaymentView, path_of, represent
 #: very moment, is looked at alone. Of what is refused, unless it repeats another, only the key is written and rolled
 #: back: who asks far too often must not fill the large tables with dead rows.
 #:
-#: OFFSET 0 keeps PostgreSQL from reading all payments into a table of hashes, as it would for some ten thousand of them:
-#: it expects a hundred wishes, and mostly there is one.
+#: OFFSET 0 keeps PostgreSQL from reading all payments into a table of hashes, as it would for some ten thousand: it
+#: expects a hundred wishes, and mostly there is one.
 STATEMENT: Final = f"""
     WITH patience AS MATERIALIZED (
         SELECT set_config('lock_timeout', coalesce(%(patience)s, current_setting('lock_timeout')), true)

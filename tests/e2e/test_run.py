@@ -31,7 +31,7 @@ def pay(run):
     """Paste the printed curl; returns the payment's id."""
     done = subprocess.run(["bash", "-c", printed_curl(run)], capture_output=True, text=True, check=True)
     assert "HTTP/1.1 202" in done.stdout, done.stdout
-    location = next(line for line in done.stdout.splitlines() if line.startswith("Location:"))
+    location = next(line for line in done.stdout.splitlines() if line.lower().startswith("location:"))
     return location.split()[1].rsplit("/", 1)[1]
 
 

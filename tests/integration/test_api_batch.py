@@ -16,6 +16,9 @@ from payments.models import IdempotencyKey, Payment
 from payments.operations import process_payments
 from payments.velocity import blocks_in_force
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 

@@ -23,6 +23,9 @@ from payments.problems import catalogue
 from payments.states import Status
 from tests.outbox import work
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 URL = "/api/v1/payments"
 LIVE_KEY = "sk_live_the-key-of-the-tests"
 

@@ -11,6 +11,9 @@ from merchants.models import ApiKey, AuditEntry, Mode, Role, Scope
 from payments.models import Payment
 from tests.logins import call, forbidden, tokens, unauthenticated
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 KEYS = "/api/v1/api-keys"
 
 pytestmark = pytest.mark.django_db

@@ -12,6 +12,9 @@ from payments.models import Payment
 from payments.states import Status
 from payments.waiting import find_ended, room
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 URL = "/api/v1/payments"
 #: As good as for ever (s): no test takes this long unless it fails.
 LONG = 30

@@ -28,6 +28,9 @@ from tests.dying import letter
 from tests.matrix import OPEN, Address, Row
 from tests.notifying import endpoint, message, webhook
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 PASSWORD = "correct-horse-battery-staple"
 #: Stands in every object of the merchant whose objects nobody else may see.
 MARK = "m4rk-of-the-shop"

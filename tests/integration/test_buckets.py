@@ -14,6 +14,9 @@ from merchants.models import Bucket, Mode
 from payments.models import IdempotencyKey, Payment
 from tests.counting import by_redis
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 
 @pytest.fixture
 def small(settings):

@@ -15,6 +15,9 @@ from messaging.heartbeats import Pulse
 from tests.console import browser, person
 from tests.dying import foreign
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick_passwords")]
 
 TOKEN = "a-token-of-the-tests"

@@ -22,6 +22,9 @@ from payments.operations import PaymentRequest, Wish, accept_payments, insert, p
 from payments.operations.wishes import prepare
 from tests.locks import await_lock_waiter
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BODY = {"amount": "10.00", "order_id": "o-1"}

@@ -24,6 +24,9 @@ from merchants.local_buckets import MOST, LocalBuckets
 from merchants.models import Bucket, Counter, Membership, Mode, Role, User
 from tests.counting import by_redis
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 NOBODY_LISTENS = "redis://127.0.0.1:9/0"
 POLICY = re.compile(r'"reads";q=(\d+);w=(\d+)')
 STATE = re.compile(r'"reads";r=(\d+);t=(\d+)')

@@ -16,6 +16,9 @@ from merchants.models import AuditEntry, LoginSession, Mode, Role, User
 from payments.models import Payment
 from tests.logins import PASSWORD, call, claims_of, log_out, refresh, tokens, unauthenticated
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 

@@ -23,6 +23,9 @@ from payments.models import DeclineBlock, Payment
 from payments.operations import process_payments
 from payments.velocity import BLOCK_MERCHANT, BLOCK_PAYER, RENEW_EVERY, BlocksInForce, blocks_in_force
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
