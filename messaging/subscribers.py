@@ -8,7 +8,7 @@ It runs beside the relay, in a thread of its own: what is wrong with a room hold
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -17,7 +17,7 @@ from django.db import Error, InterfaceError, OperationalError, connection, trans
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
-from messaging import heartbeats
+from messaging import heartbeats, outbox
 from messaging.failpoints import failpoint
 from messaging.models import OutboxMessage
 from messaging.periodic import PeriodicJobs, jobs_of
@@ -60,26 +60,30 @@ class Subscribers:
         pulse.stop()
 
 
+class Row(NamedTuple):
+    """What is read of a row of the outbox."""
+
+    id: int
+    message_id: UUID
+    payload: dict[str, Any]
+
+
 @transaction.atomic(durable=True)
 def run_once(subscriber: str, *, batch: int = BATCH) -> int:
     """Hand one batch of events to a room; returns how many there were."""
-    rows = list(
-        OutboxMessage.objects.filter(subscriber=subscriber, available_at__lte=Now())
-        .only("message_id", "payload")
-        .order_by("available_at", "id")
-        .select_for_update(skip_locked=True)[:batch]
-    )
+    due = OutboxMessage.objects.filter(subscriber=subscriber, available_at__lte=Now()).order_by("available_at", "id")
+    rows = [Row._make(values) for values in due.values_list(*Row._fields).select_for_update(skip_locked=True)[:batch]]
     if not rows:
         return 0
     take: Take = import_string(settings.EVENT_SUBSCRIBERS[subscriber][1])
     taken = {row.id for row in hand_over(rows, take)}
     failpoint("subscribers.taken")
-    OutboxMessage.objects.filter(id__in=taken).delete()
+    outbox.remove(list(taken))
     pass_on([row for row in rows if row.id not in taken])
     return len(rows)
 
 
-def hand_over(rows: list[OutboxMessage], take: Take) -> list[OutboxMessage]:
+def hand_over(rows: list[Row], take: Take) -> list[Row]:
     """Those rows that the room took: all of them, or when the batch fails each that does not fail by itself.
 
     Raises:
@@ -96,6 +100,6 @@ def hand_over(rows: list[OutboxMessage], take: Take) -> list[OutboxMessage]:
     return rows
 
 
-def pass_on(rows: list[OutboxMessage]) -> None:
+def pass_on(rows: list[Row]) -> None:
     """What a room fails at goes by the broker to its actor, whose escapes are counted and end as a dead letter."""
     OutboxMessage.objects.filter(id__in=[row.id for row in rows]).update(subscriber="", available_at=Now())

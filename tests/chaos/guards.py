@@ -520,7 +520,7 @@ GUARDS = [
     guard(
         "rows are deleted by id",
         "messaging/relay.py",
-        "    delete(confirmed)\n",
+        "    outbox.remove(confirmed)\n",
         "    OutboxMessage.objects.filter(available_at__lte=Now()).delete()\n",
         RELAY + "test_a_large_outbox_leaves_in_batches_in_order",
     ),
