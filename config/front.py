@@ -5,7 +5,7 @@ whole: nobody's thread waits for a client.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from io import BytesIO
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
@@ -20,6 +20,12 @@ Environ = dict[str, Any]
 
 #: How many requests with bodies larger than usual one process reads and answers at the same time; the others wait.
 LARGE_AT_ONCE: Final = 16
+#: How long (s) a body may take to come: the largest, over a line that is hardly one. Whoever sends byte by byte has one
+#: of the places for large bodies no longer than that.
+PATIENCE: Final = 60.0
+#: How long (s) the rest of a body is read that is too large for any address. A connection that is closed before takes
+#: the answer with it.
+PATIENCE_WITH_REST: Final = 5.0
 
 
 class Door(Protocol):
@@ -38,25 +44,28 @@ class Front:
         self.door = door
         self.house = house
         self.large = asyncio.Semaphore(LARGE_AT_ONCE)
-        #: How many requests are being answered.
-        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        self.under_way += 1
-        try:
-            async with self.room_for(scope):
-                body = await read_body(receive)
-                if body is None:
-                    return
-                environ = environ_of(scope, body)
-                if not await self.door.answer(environ, body, send):
-                    await self.house(environ, send)
-        finally:
-            self.under_way -= 1
+        async with self.room_for(scope):
+            is_read = await self.serve(scope, receive, send)
+        if not is_read:
+            await read_rest(receive)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Read it and have it answered; whether there is nothing more to be read of it."""
+        read = await read_body(receive)
+        if read is None:
+            await say_too_late(send)
+            return True
+        body, is_whole = read
+        environ = environ_of(scope, body)
+        if not await self.door.answer(environ, body, send):
+            await self.house(environ, send)
+        return is_whole
 
     def room_for(self, scope: Scope) -> AbstractAsyncContextManager[Any]:
         """What a request must wait for: nothing, unless its body may be large."""
@@ -66,21 +75,39 @@ class Front:
         return nullcontext() if is_small else self.large
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """The body; None if the client has gone away before its end. Of one that is too large for any address only so much
-    that everybody finds it too large.
+async def read_body(receive: Receive) -> tuple[bytes, bool] | None:
+    """The body, and whether that is all; None if it does not come to its end. Of one that is too large for any address
+    only so much that everybody finds it too large.
     """
     parts: list[bytes] = []
-    left = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1
-    while left > 0:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(part := message.get("body", b""))
-        left -= len(part)
-        if not message.get("more_body"):
-            break
-    return b"".join(parts)
+    left, more = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1, True
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while more and left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(part := message.get("body", b""))
+                left -= len(part)
+                more = message.get("more_body", False)
+    except TimeoutError:
+        return None
+    return b"".join(parts), not more
+
+
+async def say_too_late(send: Send) -> None:
+    """To whom has not sent all of a request; nobody hears it if that one has gone."""
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 408, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
+async def read_rest(receive: Receive) -> None:
+    """What nobody wants, so that its sender comes to read the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_WITH_REST):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def environ_of(scope: Scope, body: bytes) -> Environ:
@@ -93,7 +120,7 @@ def environ_of(scope: Scope, body: bytes) -> Environ:
     environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "PATH_INFO": unquote_to_bytes(path_in(scope["raw_path"])).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "SERVER_NAME": server[0] or "localhost",
@@ -116,3 +143,11 @@ def environ_of(scope: Scope, body: bytes) -> Environ:
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     environ.setdefault("CONTENT_LENGTH", str(len(body)))
     return environ
+
+
+def path_in(target: bytes) -> bytes:
+    """The path of what is asked for, which may be told as a whole address: RFC 9112, section 3.2.2."""
+    if target.startswith(b"/"):
+        return target
+    _scheme, _, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if rest else target

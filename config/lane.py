@@ -20,8 +20,8 @@ A = TypeVar("A")
 
 #: How many questions are answered together: what one more adds to a statement is little by then, and all wait for it.
 MOST: Final = 100
-#: How long (s) somebody waits for an answer: far above any list that is well. Who has waited that long gets none, and
-#: as long as the list still hangs nobody else begins to wait.
+#: How long (s) a list may take: far above any that is well. Those who wait then get no answer, and as long as the list
+#: still hangs nobody else begins to wait.
 PATIENCE: Final = 5.0
 
 
@@ -67,9 +67,26 @@ class Lane(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         places = [self.waiting.popleft() for _ in range(min(len(self.waiting), self.most))]
         self.is_busy = True
+        try:
+            answers = loop.run_in_executor(self.thread, self.answers_to, [place.question for place in places])
+        except RuntimeError:  # the system has no thread left
+            self.is_busy = False
+            self.send_off(places)
+            return
         timer = loop.call_later(self.patience, self.give_up, places)
-        answers = loop.run_in_executor(self.thread, self.together, [place.question for place in places])
         answers.add_done_callback(partial(self.end, places, timer))
+
+    def answers_to(self, questions: Sequence[Q]) -> Sequence[A | None]:
+        """In its thread: one for each, whatever happens there. What is raised might never come to an event loop."""
+        try:
+            answers = self.together(questions)
+            if len(answers) == len(questions):
+                return answers
+            error = "WrongLength"
+        except BaseException as raised:  # noqa: BLE001  # they go another way, and meet it there
+            error = type(raised).__name__
+        log.info("shared_in_vain", error=error, questions=len(questions))
+        return [None] * len(questions)
 
     def end(
         self,
@@ -80,10 +97,7 @@ class Lane(Generic[Q, A]):
         """Hand the answers out, and go on with who has come meanwhile."""
         timer.cancel()
         self.is_busy = self.hangs = False
-        error = answers.exception()
-        if error is not None:
-            log.info("shared_in_vain", error=type(error).__name__, questions=len(places))
-        tell(places, [None] * len(places) if error is not None else answers.result())
+        tell(places, answers.result())
         if self.waiting:
             self.begin()
 
@@ -91,8 +105,13 @@ class Lane(Generic[Q, A]):
         """Let those go who wait for a list that hangs."""
         self.hangs = True
         log.warning("lane_hangs", questions=len(places) + len(self.waiting))
-        tell([*places, *self.waiting], [None] * (len(places) + len(self.waiting)))
+        self.send_off(places)
+
+    def send_off(self, places: Sequence[Place[Q, A]]) -> None:
+        """Without an answer, and with them all who come after."""
+        everybody = [*places, *self.waiting]
         self.waiting.clear()
+        tell(everybody, [None] * len(everybody))
 
 
 def tell(places: Sequence[Place[Q, A]], answers: Sequence[A | None]) -> None:

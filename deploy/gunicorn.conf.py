@@ -6,10 +6,12 @@ https://docs.gunicorn.org/en/stable/settings.html
 import asyncio
 import os
 import signal
+import socket
 from importlib import import_module
 from typing import Any
 
-from gunicorn.workers.gasgi import ASGIWorker
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
 from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
@@ -28,23 +30,72 @@ MEMORY = "/dev/shm"  # noqa: S108  # a fixed place, which nobody can choose  # n
 worker_tmp_dir = MEMORY if os.path.isdir(MEMORY) else None  # noqa: PTH112  # looked at once
 
 
-class Worker(ASGIWorker):
+#: How long (s) a client may read nothing of an answer, or be silent though packets were sent: then the system cuts it
+#: off, and what it has not read is no longer kept.
+DEAF_AFTER = 60
+#: How long (s) connections over which nothing is under way are kept when we stop: their clients may just be sending,
+#: and are then told that it was the last answer. Gunicorn's threaded workers keep them as long.
+LINGER = 2.0
+
+
+class Connection(ASGIProtocol):
+    """Gunicorn's own, but the first request must come in time, too, and its worker can find it."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.worker.connections.add(self)
+        self._arm_keepalive_timer()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except ValueError:  # a length of thousands of digits
+            self._send_error_response(400, "Bad Request")
+            self._close_transport()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        super().connection_lost(exc)
+
+    def leave(self) -> None:
+        """Close it, unless something is under way."""
+        if self._awaiting_request:
+            self._keepalive_timeout()
+
+
+gasgi.ASGIProtocol = Connection  # there is no setting for it
+
+
+class Worker(gasgi.ASGIWorker):
     """Gunicorn's own, which on its way out waits for requests, and not for connections over which none is under way.
 
     Those of clients who keep them open would use up its whole grace each time.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[Connection] = set()
+
     async def _shutdown(self) -> None:
-        ends = self.loop.time() + self.cfg.graceful_timeout
         for server in self.servers:
             server.close()
-        while self.asgi.under_way and self.loop.time() < ends:  # noqa: ASYNC110  # it tells only who asks
-            await asyncio.sleep(0.02)  # the application, which knows, is none of ours here
-        self._quick_shutdown = True
+        ends = self.loop.time() + LINGER
+        while self.connections and not self._quick_shutdown and self.loop.time() < ends:
+            self.notify()
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.leave()
         await super()._shutdown()
 
 
 worker_class = Worker
+
+
+def when_ready(server: Any) -> None:
+    """What the connections of each listener inherit."""
+    for listener in server.LISTENERS:
+        if listener.sock.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_AFTER * 1000)
 
 
 def post_worker_init(worker: Any) -> None:
