@@ -97,6 +97,7 @@ def take(merchant: Merchant, mode: Mode) -> Ticket:
     key, burst, interval = bucket = bucket_of(merchant, mode)
     (taken,), local = waiting.ask(bucket), False
     if taken is None:
+        WITHOUT_COUNTER.labels("creation").inc()
         taken, local = local_buckets.take(key, burst=burst, interval=interval / 1e6), True
     granted, until_full = taken
     return Ticket(key=key, granted=granted, burst=burst, interval=interval, until_full=until_full, local=local)
@@ -186,10 +187,7 @@ def take_shared(key: str, *, burst: int, interval: int, number: int = 1) -> tupl
         if number > 1:
             return take_many_from_postgres(key, taken=number * interval, whole=burst * interval)
         return take_from_postgres(key, burst=burst, interval=interval)
-    taken = redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval, number=number))
-    if taken is None:
-        WITHOUT_COUNTER.labels("creation").inc()
-    return taken
+    return redis_fuse.ask(lambda: redis_buckets.take(key, burst=burst, interval=interval, number=number))
 
 
 def take_from_postgres(key: str, *, burst: int, interval: int) -> tuple[bool, float]:

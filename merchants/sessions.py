@@ -153,7 +153,7 @@ def claims_of(token: AccessToken | RefreshToken) -> Claims:
             "merchant": identifier(token["merchant"]),
             "mode": Mode(token["mode"]),
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TokenError("Token is of no session") from error
 
 

@@ -6,19 +6,19 @@ everything else.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from django.db import Error
 from django.utils import timezone
-from rest_framework.exceptions import APIException
 
 from merchants import buckets, limits
 from merchants.callers import Credential, callers_behind
 from merchants.limits import Usage
 from merchants.models import Scope
 from merchants.principal import Principal
-from merchants.refusals import Refused
 from payments.idempotency import Answer, choose_key
 from payments.operations import Outcome, Wish, accept_at_once
 from payments.parsers import read_document
@@ -78,7 +78,7 @@ def read(asked: Asked, caller: Principal | None, *, now: datetime) -> Ready | No
             request_id=asked.request_id,
             now=now,
         )
-    except (APIException, Refused):
+    except Exception:  # noqa: BLE001  # a refusal, or a defect: whichever it is, the others of the list go on
         return None
     return Ready(caller, wish)
 
@@ -88,10 +88,20 @@ def accept_ready(ready: Sequence[Ready]) -> list[Accepted | None]:
     answers = buckets.take_for_each([(each.wish.merchant, each.wish.mode) for each in ready])
     tickets = [ticket for ticket in answers if ticket is not None]
     admitted = [each for each, ticket in zip(ready, answers, strict=True) if ticket is not None]
-    outcomes = accept_at_once([each.wish for each in admitted]) if admitted else []
-    buckets.give_back_all(ticket for ticket, outcome in zip(tickets, outcomes, strict=True) if not is_new(outcome))
+    outcomes: list[Outcome | None] = [None] * len(admitted)
+    try:
+        outcomes = accept_at_once([each.wish for each in admitted]) if admitted else []
+    finally:  # Redis may count where the database is away
+        give_back_unused(tickets, outcomes)
     settled = iter(zip(admitted, tickets, outcomes, strict=True))
     return [None if ticket is None else told(*next(settled)) for ticket in answers]
+
+
+def give_back_unused(tickets: Sequence[buckets.Ticket], outcomes: Sequence[Outcome | None]) -> None:
+    """Return the tokens that made no payment. What cannot be returned comes back by itself, and hides no payment."""
+    unused = [ticket for ticket, outcome in zip(tickets, outcomes, strict=True) if not is_new(outcome)]
+    with suppress(Error):
+        buckets.give_back_all(unused)
 
 
 def is_new(outcome: Outcome | None) -> bool:

@@ -1,8 +1,9 @@
 """Serializer fields for money, codes and free text, with errors that say the mend."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, ClassVar, Final
 
 import phonenumbers
@@ -20,6 +21,8 @@ DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 DIGIT_GROUPS: Final = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
 #: How many digits card numbers have (ISO/IEC 7812-1).
 CARD_LENGTHS: Final = range(13, 20)
+#: Twice a digit, and the digits of that added up.
+DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 @extend_schema_field(
@@ -119,11 +122,7 @@ def is_phone_number(text: str) -> bool:
 
 def has_card_number(text: str) -> bool:
     """Whether 13 to 19 digits in the text, in one run or in neighbouring groups, pass the Luhn check."""
-    return any(
-        len(digits) in CARD_LENGTHS and passes_luhn(digits)
-        for found in DIGIT_GROUPS.finditer(text)
-        for digits in neighbouring_groups(re.split("[ -]", found[0]))
-    )
+    return any(holds_card_number(re.split("[ -]", found[0])) for found in DIGIT_GROUPS.finditer(text))
 
 
 def without_card_numbers(text: str) -> str:
@@ -133,18 +132,24 @@ def without_card_numbers(text: str) -> str:
     )
 
 
-def neighbouring_groups(groups: list[str]) -> Iterator[str]:
-    """Every sequence of neighbouring groups that is no longer than a card number."""
-    for start in range(len(groups)):
-        digits = ""
-        for group in groups[start:]:
-            digits += group
-            if len(digits) >= CARD_LENGTHS.stop:
-                break
-            yield digits
+def holds_card_number(groups: Sequence[str]) -> bool:
+    """Whether a sequence of neighbouring groups of digits is as long as a card number, and passes the Luhn check."""
+    edges = [0, *accumulate(map(len, groups))]
+    sums = luhn_sums("".join(groups))
+    return any(
+        (sums[end % 2][end] - sums[end % 2][start]) % 10 == 0
+        for place, start in enumerate(edges)
+        for end in edges[place + 1 : place + CARD_LENGTHS.stop]
+        if end - start in CARD_LENGTHS
+    )
 
 
-def passes_luhn(digits: str) -> bool:
-    """The check digit of card numbers: every second digit from the right doubled, the sum divisible by ten."""
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
+def luhn_sums(digits: str) -> tuple[list[int], list[int]]:
+    """The sums that the Luhn check makes of all beginnings of a text, as if it ended at an even place, or at an odd
+    one: every second digit from the right is doubled. Of two beginnings, the difference is that of what lies between.
+    """
+    sums = []
+    for doubled_at in (0, 1):
+        signs = (DOUBLED[int(digit)] if place % 2 == doubled_at else int(digit) for place, digit in enumerate(digits))
+        sums.append([0, *accumulate(signs)])
+    return sums[0], sums[1]
