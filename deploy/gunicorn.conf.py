@@ -76,6 +76,20 @@ class Worker(gasgi.ASGIWorker):
         super().__init__(*args, **kwargs)
         self.connections: set[Connection] = set()
 
+    def _setup_event_loop(self) -> None:
+        """Let the loop take up connections one by one: it would take all that wait, however busy it is, and the other
+        processes none.
+        """
+        super()._setup_event_loop()
+        create_server = self.loop.create_server
+
+        async def create_fair_server(*args: Any, sock: socket.socket, **options: Any) -> Any:
+            server = await create_server(*args, sock=sock, backlog=1, **options)
+            sock.listen(self.cfg.backlog)  # those that wait are as many as before
+            return server
+
+        self.loop.create_server = create_fair_server
+
     async def _shutdown(self) -> None:
         for server in self.servers:
             server.close()
