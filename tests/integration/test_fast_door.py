@@ -609,6 +609,13 @@ def test_one_credential_in_different_headers_is_one_caller(client):
     assert words(answers) == ["accepted"] * 2
 
 
+def test_an_error_that_quotes_a_request_tells_no_secret_of_it():
+    told = repr(asked("key-1", b'{"receipt_email": "ada@example.com"}'))
+    assert "key-1" in told
+    assert API_KEY not in told
+    assert "ada" not in told
+
+
 def test_callers_of_one_list_never_meet(client, other_merchant, jwt):
     other = "sk_test_the-key-of-somebody-else"
     api_keys.register_key(other, merchant=other_merchant, mode=Mode.TEST, name="tests")
