@@ -5,7 +5,7 @@ nothing is said: a credential that is not found is not in the answer.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, cast
 
@@ -24,7 +24,7 @@ READER: Final = MerchantJWTAuthentication()
 class Credential:
     """What a caller shows: an API key, or else an access token."""
 
-    text: str
+    text: str = field(repr=False)
     is_key: bool
 
 

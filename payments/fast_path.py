@@ -7,7 +7,7 @@ everything else.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -33,7 +33,7 @@ class Asked:
 
     credential: Credential
     idempotency_key: str | None
-    body: bytes
+    body: bytes = field(repr=False)
     request_id: str
 
 

@@ -47,6 +47,7 @@ DELIVERIES = "tests/integration/test_deliveries.py::"
 BUCKETS = "tests/integration/test_buckets.py::"
 LIMITS = "tests/integration/test_limits.py::"
 VELOCITY = "tests/integration/test_velocity.py::"
+FAST_DOOR = "tests/integration/test_fast_door.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -459,6 +460,34 @@ GUARDS = [
         "    if taken is None or not taken[0]:\n        return [None] * number\n",
         "    if taken is None:\n        return [None] * number\n",
         BUCKETS + "test_tokens_asked_for_together_are_as_many_as_one_by_one_and_each_ticket_tells_its_own",
+    ),
+    guard(
+        "the fast door asks for the scope",
+        "payments/fast_path.py",
+        "caller is None or NEEDED not in caller.scopes",
+        "caller is None",
+        FAST_DOOR + "test_whoever_may_not_is_refused_by_the_house",
+    ),
+    guard(
+        "of what came over TLS, the fast door believes what Django does",
+        "config/fast_door.py",
+        'said.split(",", 1)[0].strip() == wanted',
+        "wanted in said",
+        FAST_DOOR + "test_in_production_only_what_came_over_tls_is_accepted_and_told_to_stay_there",
+    ),
+    guard(
+        "the fast door leaves what is unusual to the house",
+        "config/fast_door.py",
+        "        and not any(name in environ for name in UNUSUAL)\n",
+        "",
+        FAST_DOOR + "test_an_unusual_form_goes_into_the_house_untouched",
+    ),
+    guard(
+        "the fast door gives tokens back that made no payment",
+        "payments/fast_path.py",
+        "        give_back_unused(tickets, outcomes)\n",
+        "        pass\n",
+        FAST_DOOR + "test_only_new_payments_cost_tokens",
     ),
     guard(
         "requests are counted in one statement",

@@ -205,7 +205,7 @@ def test_a_usual_request_is_answered_by_the_door_as_the_house_would(by_door, by_
     assert len(seen[0][4]) >= 12
 
 
-def test_a_repetition_is_answered_by_the_door_byte_for_byte(by_door, by_house, house):
+def test_a_repetition_is_answered_by_the_door_byte_for_byte(by_door, by_house, house, few):
     metadata = b'"metadata": {"gr\xc3\xbc\xc3\x9fe": "\xf0\x9f\x8c\x8d"}'
     first = by_door(body=b'{"amount": 10, %s}' % metadata)
     again = [way(body=b'{"amount": 10.0, %s}' % metadata) for way in (by_door, by_house)]
@@ -217,6 +217,8 @@ def test_a_repetition_is_answered_by_the_door_byte_for_byte(by_door, by_house, h
     assert dict(again[0][1])["location"] == dict(first[1])["location"]
     assert Payment.objects.count() == 1
     assert IdempotencyKey.objects.get().replays == 2
+    assert [dict(told)["ratelimit"].split(";")[1] for _, told, _ in (first, *again)] == ["r=9", "r=8", "r=8"]
+    assert few() == 1
 
 
 def test_a_person_is_answered_by_the_door_and_stands_in_the_log_as_the_house_would_have_it(
@@ -296,7 +298,8 @@ def test_what_was_accepted_is_logged_and_counted_though_its_client_has_left(clie
 )
 def test_an_unusual_form_goes_into_the_house_untouched(by_door, by_house, house, headers):
     answers = [way(key, **headers) for way, key in ((by_door, "door"), (by_house, "house"))]
-    ((environ, body, read_to),) = house.asked
+    assert len(house.asked) == 1
+    environ, body, read_to = house.asked[0]
     assert (body, read_to) == (BODY, 0)
     assert "HTTP_X_REQUEST_ID" not in environ, "nobody has read it"
     for name, value in usual("door", **headers).items():
@@ -604,6 +607,13 @@ def test_one_credential_in_different_headers_is_one_caller(client):
     assert shown[0] == shown[1]
     answers = fast_path.accept_together([asked(f"key-{n}", credential=each) for n, each in enumerate(shown)])
     assert words(answers) == ["accepted"] * 2
+
+
+def test_an_error_that_quotes_a_request_tells_no_secret_of_it():
+    told = repr(asked("key-1", b'{"receipt_email": "ada@example.com"}'))
+    assert "key-1" in told
+    assert API_KEY not in told
+    assert "ada" not in told
 
 
 def test_callers_of_one_list_never_meet(client, other_merchant, jwt):
