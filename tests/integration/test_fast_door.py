@@ -1,6 +1,7 @@
 """The fast door answers as the house would, or leaves everything as it was; nobody's trouble is that of a list."""
 
 import asyncio
+from contextlib import nullcontext
 import base64
 import json
 import logging
@@ -99,6 +100,12 @@ def usual(key="key-1", body=BODY, **headers):
         "idempotency_key": key,
         **headers,
     }
+
+
+@pytest.fixture(autouse=True)
+def without_a_loop(monkeypatch):
+    """No event loop: all happens where the test's transaction is, and nothing has to be waited for."""
+    monkeypatch.setattr("config.front.asyncio.timeout", lambda _delay: nullcontext())
 
 
 @pytest.fixture
