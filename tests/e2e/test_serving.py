@@ -160,6 +160,24 @@ def test_requests_sent_at_once_are_answered_in_their_order(web):
         assert [seen(answer(client))["PATH_INFO"] for _ in range(2)] == ["/one", "/two"]
 
 
+def test_who_has_said_all_and_says_so_is_answered(web):
+    with web.connected() as client:
+        client.sendall(posted(b"abc", b"Content-Length: 3", path=b"/one") + GET % b"/two")
+        client.shutdown(socket.SHUT_WR)
+        assert [seen(answer(client))["PATH_INFO"] for _ in range(2)] == ["/one", "/two"]
+        assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", posted(b"ab", b"Content-Length: 4")])
+def test_who_ends_before_the_end_of_a_request_has_asked_for_nothing(web, said):
+    with web.connected() as client:
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(15) in {b"", b"HTTP/1.1 408 Re"}
+        while client.recv(1000):
+            pass
+
+
 def test_a_body_in_chunks_is_read_whole(web):
     chunks = b"3\r\nabc\r\n" * 1000 + b"0\r\n\r\n"
     found = seen(web.ask(posted(chunks, b"Transfer-Encoding: chunked")))
@@ -295,6 +313,13 @@ def test_a_process_that_is_stopped_answers_those_it_has_and_waits_for_no_others(
         (own_web.folder / "go").touch()
         assert answer(busy).status == 200
         own_web.process.child.wait(DEADLINE)
+
+
+def test_who_has_gone_in_the_middle_keeps_no_process_from_stopping(own_web):
+    with own_web.connected() as client:
+        client.sendall(posted(b"ab", b"Content-Length: 4"))
+    own_web.process.child.send_signal(signal.SIGTERM)
+    own_web.process.child.wait(DEADLINE)
 
 
 def test_a_process_that_is_stopped_sends_a_long_answer_to_its_end(own_web):
