@@ -39,7 +39,11 @@ LINGER = 2.0
 
 
 class Connection(ASGIProtocol):
-    """Gunicorn's own, but the first request must come in time, too, and its worker can find it."""
+    """Gunicorn's own, but the first request must come in time, too, a client that has said all still hears the answer,
+    and its worker can find it.
+    """
+
+    has_ended = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -56,6 +60,24 @@ class Connection(ASGIProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:
+        """That the client sends no more is not to say that it has gone; only half a request is none."""
+        self.has_ended = True
+        if self._body_receiver is not None and not self._body_receiver._complete:  # noqa: SLF001  # it does not tell
+            self._body_receiver.signal_disconnect()
+        self.leave()
+        return True
+
+    def _arm_keepalive_timer(self) -> None:
+        if self.has_ended:
+            self._keepalive_timeout()
+        else:
+            super()._arm_keepalive_timer()
+
+    def _close_transport(self) -> None:
+        super()._close_transport()
+        self.transport.close()  # which it leaves out when the client was faster
 
     def leave(self) -> None:
         """Close it, unless something is under way."""

@@ -113,7 +113,7 @@ def run(folder, *options):
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory):
-    yield from run(tmp_path_factory.mktemp("web"), "--keep-alive", "4")
+    yield from run(tmp_path_factory.mktemp("web"), "--keep-alive", "3")
 
 
 @pytest.fixture
@@ -158,6 +158,24 @@ def test_requests_sent_at_once_are_answered_in_their_order(web):
     with web.connected() as client:
         client.sendall(posted(b"abc", b"Content-Length: 3", path=b"/one") + GET % b"/two")
         assert [seen(answer(client))["PATH_INFO"] for _ in range(2)] == ["/one", "/two"]
+
+
+def test_who_has_said_all_and_says_so_is_answered(web):
+    with web.connected() as client:
+        client.sendall(posted(b"abc", b"Content-Length: 3", path=b"/one") + GET % b"/two")
+        client.shutdown(socket.SHUT_WR)
+        assert [seen(answer(client))["PATH_INFO"] for _ in range(2)] == ["/one", "/two"]
+        assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", posted(b"ab", b"Content-Length: 4")])
+def test_who_ends_before_the_end_of_a_request_has_asked_for_nothing(web, said):
+    with web.connected() as client:
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(15) in {b"", b"HTTP/1.1 408 Re"}
+        while client.recv(1000):
+            pass
 
 
 def test_a_body_in_chunks_is_read_whole(web):
@@ -280,6 +298,8 @@ def test_a_websocket_is_refused(web):
 
 
 def test_a_process_that_is_stopped_answers_those_it_has_and_waits_for_no_others(own_web):
+    with own_web.connected() as gone:
+        gone.sendall(posted(b"ab", b"Content-Length: 4"))
     with own_web.connected() as busy, own_web.connected() as idle, own_web.connected() as silent:
         idle.sendall(GET % b"/")
         assert answer(idle).status == 200
