@@ -1,12 +1,11 @@
 """The fast door answers as the house would, or leaves everything as it was; nobody's trouble is that of a list."""
 
 import asyncio
-from contextlib import nullcontext
 import base64
 import json
 import logging
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest

@@ -52,7 +52,7 @@ def test_an_accept_reads_no_payments_but_its_own(many):
         now=timezone.now(),
     )
     parameters = {**insert.parameters([prepare(wish)]), "patience": None}
-    assert "Seq Scan on payments_" not in plan(insert.STATEMENT, parameters)
+    assert "Seq Scan on payments_payment" not in plan(insert.STATEMENT, parameters)
 
 
 def test_a_change_reads_no_payments_but_its_own(many):
