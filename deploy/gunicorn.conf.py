@@ -22,6 +22,8 @@ preload_app = True
 timeout = 30
 graceful_timeout = 25
 keepalive = 30
+#: Below the 1,024 files that many systems give a process, with room for those to PostgreSQL.
+worker_connections = 800
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
@@ -49,6 +51,8 @@ class Connection(ASGIProtocol):
         super().connection_made(transport)
         self.worker.connections.add(self)
         self._arm_keepalive_timer()
+        if len(self.worker.connections) > self.worker.worker_connections:  # which nobody else heeds
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:

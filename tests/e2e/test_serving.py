@@ -6,7 +6,7 @@ import runpy
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.client import parse_headers
@@ -22,6 +22,8 @@ from tests.system import ROOT, eventually
 
 CONFIG = str(ROOT / "deploy/gunicorn.conf.py")
 DEADLINE = 20
+#: Connections that the process may hold.
+MOST = 40
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -113,7 +115,7 @@ def run(folder, *options):
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory):
-    yield from run(tmp_path_factory.mktemp("web"), "--keep-alive", "3")
+    yield from run(tmp_path_factory.mktemp("web"), "--keep-alive", "3", "--worker-connections", str(MOST))
 
 
 @pytest.fixture
@@ -143,6 +145,16 @@ def test_who_asks_nothing_is_not_kept(web):
         idle.sendall(GET % b"/")
         assert answer(idle).status == 200
         assert [client.recv(1) for client in (silent, half, idle)] == [b""] * 3
+
+
+def test_a_process_holds_so_many_connections_and_no_more(web):
+    with ExitStack() as all_:
+        clients = [all_.enter_context(web.connected()) for _ in range(MOST)]
+        with web.connected() as one_too_many, suppress(ConnectionResetError):
+            assert one_too_many.recv(1) == b""
+        clients[0].sendall(GET % b"/")
+        assert answer(clients[0]).status == 200
+    eventually(web.is_ready, within=DEADLINE, what="there is room again")
 
 
 def test_who_goes_in_the_middle_of_a_body_is_forgotten(web):
