@@ -20,7 +20,7 @@ run: $(VENV)/run.installed $(CATALOGUES) ## Run the whole system on this machine
 	@exec $(BIN)/python -m deploy.local
 
 test: $(VENV)/dev.installed $(CATALOGUES) ## Run all tests against real PostgreSQL and RabbitMQ (ARGS="-k name" narrows them)
-	@exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(VENV)/dev.installed $(CATALOGUES) ## All crash tests, then each guard taken away once (CHAOS_ROUNDS=10 CHAOS_SEED=n)
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-10} exec $(BIN)/python -m deploy.local.testbed sh -c \

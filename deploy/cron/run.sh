@@ -14,20 +14,21 @@ case $every in
     exit 2
     ;;
 esac
-child=
+attending=
 round=0
 
-# In the background, so that a signal arrives at once, and is handed on: nothing outlives this script.
+# In the background, so that a signal arrives at once, and is handed on: nothing outlives this script. It may arrive as
+# soon as the job is there, so nothing but the shell itself remembers which one that is.
 attended() {
+    attending=yes
     "$@" &
-    child=$!
-    wait "$child"
-    child=
+    wait "$!"
+    attending=
 }
 
 stop() {
     trap '' TERM INT
-    [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null
+    [ -z "$attending" ] || [ -z "${!-}" ] || { kill -TERM "$!" && wait "$!"; } 2>/dev/null
     exit 0
 }
 

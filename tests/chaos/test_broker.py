@@ -92,7 +92,7 @@ def test_cut_connections_acknowledge_no_message_that_was_never_executed(system):
     prefetching = {**slow, "WORKER_THREADS": "4", "dramatiq_queue_prefetch": "64"}
     restart(system, "web", **slow)
     # So many that they last, four seconds each, while a busy machine cuts the connections.
-    ids = system.accept(64, prefix="slow", methods=("pm_timeout_charged",))
+    ids = system.accept(96, prefix="slow", methods=("pm_timeout_charged",))
     ids += system.accept(100, prefix="fast")
     system.start("relay", **slow, PAYMENTS_PER_MESSAGE="1")
     eventually(lambda: not system.query("SELECT FROM messaging_outboxmessage"), within=20, what="all are published")
@@ -108,7 +108,7 @@ def test_cut_connections_acknowledge_no_message_that_was_never_executed(system):
     for instance in ("-a", "-b"):
         system.kill(f"worker{instance}")
     system.start("worker", REVIVE_AFTER="600")
-    assert system.await_final(ids, within=90) == {"succeeded": 164}
+    assert system.await_final(ids, within=90) == {"succeeded": 196}
     system.verify(ids)
     restart(system, "web")
 
