@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 #: How long (s) one batch may wait for its confirms while its rows stay locked. RabbitMQ confirms in
 #: milliseconds; the database ends sessions that idle in a transaction for 30 s.
 PUBLISH_DEADLINE: Final = 10.0
-#: The same for events: a queue that somebody bound to the exchange may never confirm (a quorum queue without its
-#: majority), and all other events wait for the end of this.
+#: The same for events, once they have a connection of their own: a queue that somebody bound to the exchange may never
+#: confirm (a quorum queue without its majority), and what is to be charged waits for the end of this.
 ANNOUNCE_DEADLINE: Final = 1.0
 #: How long (s) connecting and declaring may take.
 CONNECT_DEADLINE: Final = 10.0

@@ -41,7 +41,7 @@ POLL_INTERVAL: Final = 0.01
 ANNOUNCE_INTERVAL: Final = 0.05
 #: Waits (s) while RabbitMQ or PostgreSQL is away.
 TROUBLE_INTERVAL: Final = 0.5
-#: How long (s) events rest after trouble of theirs.
+#: How long (s) events rest after trouble of theirs: each try may hold up the work for the announcer's deadline.
 ANNOUNCE_PAUSE: Final = 5.0
 #: A refused message waits this long, twice as long after each refusal: a queue may be missing for a moment or
 #: for ever, and what waits for it must not hold up the rest.
@@ -55,68 +55,32 @@ PATIENT: Final = Q(exchange="", subscriber="", waits=True)
 
 
 @dataclass(slots=True)
-class Announcer:
-    """Moves events and what else may wait, in a thread beside the relay and over a connection of its own: a queue that
-    takes nothing has RabbitMQ stop reading from whoever publishes to it, and no payment may wait for that.
-    """
-
-    publisher: Publisher
-    trouble: str = ""
-
-    def run(self, stopping: Event) -> None:
-        """Announce until `stopping` is set."""
-        rest_until = 0.0
-        while not stopping.is_set():
-            if time.monotonic() < rest_until:
-                self.publisher.pump(0)
-                stopping.wait(ANNOUNCE_INTERVAL)
-            else:
-                rest_until = time.monotonic() + self.rest_after(self.try_once())
-        self.publisher.close()
-
-    def rest_after(self, moved: int) -> float:
-        """How long (s) to wait after a round."""
-        if self.trouble:
-            return ANNOUNCE_PAUSE
-        return 0.0 if moved else ANNOUNCE_INTERVAL
-
-    def try_once(self) -> int:
-        """One batch of each kind, with trouble told once, when it begins, and again when it is over."""
-        lanes = [move(self.publisher, which) for which in (EVENTS, PATIENT)]  # neither waits for the other's trouble
-        trouble = next((trouble for _, trouble in lanes if trouble), "")
-        if bool(trouble) != bool(self.trouble):
-            log.warning("events_troubled", trouble=trouble) if trouble else log.info("events_recovered")
-        self.trouble = trouble
-        return sum(count for count, _ in lanes)
-
-
-@dataclass(slots=True)
 class Relay:
-    """Moves messages from the outbox to the publisher until it is told to stop; with an `announcer`, only those that
-    payments wait for.
+    """Moves messages from the outbox to the publisher until it is told to stop.
+
+    With an `announcer`, events and what else may wait go through that one, over a connection of its own: a queue that
+    takes nothing has RabbitMQ stop reading from whoever publishes to it.
     """
 
     publisher: Publisher
     jobs: PeriodicJobs = field(default_factory=PeriodicJobs)
-    announcer: Announcer | None = None
+    announcer: Publisher | None = None
     trouble: str = ""
+    unannounced: str = ""
+    announce_at: float = 0.0
 
     def run(self, stopping: Event) -> None:
         """Relay, run the periodic jobs and show signs of life until `stopping` is set."""
         pulse = heartbeats.Pulse("relay")
         while not stopping.is_set():
-            pulse.beat(note=self.note())
+            pulse.beat(note=self.trouble or self.unannounced)
             if not self.trouble:  # a rescue into an outbox that nobody empties would only fill it
                 self.jobs.run_due()
-            if not self.try_once():
+            if not self.try_once() + self.announce():
                 self.publisher.pump(TROUBLE_INTERVAL if self.trouble else POLL_INTERVAL)
-        self.publisher.close()
+        for publisher in filter(None, (self.publisher, self.announcer)):
+            publisher.close()
         pulse.stop()
-
-    def note(self) -> str:
-        """What is the matter, for whoever reads the signs of life."""
-        unannounced = self.announcer.trouble if self.announcer else ""
-        return self.trouble or (f"events and notifications wait: {unannounced}" if unannounced else "")
 
     def try_once(self) -> int:
         """`run_once`, with trouble at either end told once, when it begins, and again when it is over."""
@@ -124,6 +88,21 @@ class Relay:
         if trouble != self.trouble:
             log.warning("relay_troubled", trouble=trouble) if trouble else log.info("relay_recovered")
             self.trouble = trouble
+        return moved
+
+    def announce(self) -> int:
+        """The same for what may wait: its trouble is not the payments', and nothing waits for it."""
+        if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
+            return 0
+        lanes = [move(self.announcer, which) for which in (EVENTS, PATIENT)]  # neither waits for the other's trouble
+        moved = sum(count for count, _ in lanes)
+        trouble = next((trouble for _, trouble in lanes if trouble), "")
+        self.announcer.pump(0)
+        if trouble or not moved:
+            self.announce_at = time.monotonic() + (ANNOUNCE_PAUSE if trouble else ANNOUNCE_INTERVAL)
+        if bool(trouble) != bool(self.unannounced):
+            log.warning("events_troubled", trouble=trouble) if trouble else log.info("events_recovered")
+        self.unannounced = f"events and notifications wait: {trouble}" if trouble else ""
         return moved
 
 
@@ -225,9 +204,8 @@ PUT_BACK: Final = """
 def put_back(ids: list[int]) -> None:
     """Let refused messages wait."""
     if ids:
-        values: list[Any] = [MOST_RETURNS, REFUSED_DELAY, LONGEST_REFUSED_DELAY, ids]
         with connection.cursor() as cursor:
-            cursor.execute(PUT_BACK, values)
+            cursor.execute(PUT_BACK, [MOST_RETURNS, REFUSED_DELAY, LONGEST_REFUSED_DELAY, ids])
 
 
 def to_envelope(rows: Sequence[Row]) -> Envelope:

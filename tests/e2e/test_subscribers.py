@@ -9,7 +9,7 @@ from django.db import transaction
 from messaging import outbox
 from messaging.periodic import PeriodicJobs
 from messaging.publisher import ANNOUNCE_DEADLINE, RabbitPublisher
-from messaging.relay import ANNOUNCE_PAUSE, Announcer, Relay
+from messaging.relay import ANNOUNCE_PAUSE, Relay
 from tests.announcing import announcement
 from tests.outbox import announcements, work
 from tests.system import eventually
@@ -43,11 +43,11 @@ def hung(node, settings, name):
 
 @pytest.fixture
 def relay(hung, settings):
-    announcer = Announcer(RabbitPublisher(hung.url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE))
+    announcer = RabbitPublisher(hung.url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
     made = Relay(RabbitPublisher(hung.url, ["payments"]), jobs=PeriodicJobs([]), announcer=announcer)
     yield made
     made.publisher.close()
-    announcer.publisher.close()
+    announcer.close()
 
 
 def stage(count):
@@ -63,9 +63,9 @@ def test_a_queue_that_never_confirms_holds_up_no_payment_and_loses_no_event(rela
     stage(400)
     assert relay.try_once() == 400
     assert not work().exists()
-    assert relay.announcer.try_once() > 0
-    assert "not confirmed" in relay.note()
-    assert relay.announcer.rest_after(500) == ANNOUNCE_PAUSE
+    assert relay.announce() > 0
+    assert "not confirmed" in relay.unannounced
+    assert relay.announce() == 0, "it rests, or the work would wait each time"
     stage(100)
     relay.try_once()
     assert not work().exists()
@@ -73,7 +73,8 @@ def test_a_queue_that_never_confirms_holds_up_no_payment_and_loses_no_event(rela
     assert announcements().count() == 4 * 500
     taken = announcements().filter(returns=1).count()
     assert taken, "they would stand before all others for ever"
-    eventually(relay.announcer.try_once, within=10, what="it connects again")
+    relay.announce_at -= ANNOUNCE_PAUSE
+    eventually(relay.announce, within=10, what="it connects again")
     assert announcements().filter(returns=1).count() > taken
 
 
@@ -87,14 +88,15 @@ def test_a_strangers_queue_that_never_confirms_holds_up_no_notification(relay, s
     with transaction.atomic():
         outbox.stage("delivery.message", {"ids": [str(uuid.uuid4())]})
     eventually(lambda: settled(relay), within=15, what="the notification is published")
-    assert "not confirmed" in relay.note()
+    assert "not confirmed" in relay.unannounced
     assert announcements().exists()
 
 
 def settled(relay):
     """Whether no notification is left after one more round, before which there was one more event."""
     stage(1)
-    relay.announcer.try_once()
+    relay.announce_at = 0.0
+    relay.announce()
     return not work().filter(waits=True).exists()
 
 
@@ -108,10 +110,11 @@ def test_a_queue_of_notifications_that_never_confirms_holds_up_no_payment(relay,
     assert relay.try_once() == 50
     assert relay.trouble == ""
     assert work().count() == work().filter(waits=True).count() == 700
-    assert relay.announcer.try_once() == 500
-    assert "not confirmed" in relay.note()
+    assert relay.announce() == 500
+    assert "not confirmed" in relay.unannounced
     assert work().filter(returns=1).count() == 500
-    eventually(relay.announcer.try_once, within=10, what="it connects again")
+    relay.announce_at -= ANNOUNCE_PAUSE
+    eventually(relay.announce, within=10, what="it connects again")
     assert work().filter(returns__gte=1).count() == 700
     assert relay.try_once() == 0
     assert relay.trouble == ""

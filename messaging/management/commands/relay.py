@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from messaging import collector, topology
 from messaging.process import start_workers, stop_on_signals, stop_workers
 from messaging.publisher import ANNOUNCE_DEADLINE, InProcessPublisher, RabbitPublisher
-from messaging.relay import Announcer, Relay
+from messaging.relay import Relay
 from messaging.subscribers import Subscribers
 
 log = structlog.get_logger(__name__)
@@ -32,10 +32,8 @@ class Command(BaseCommand):
             patient = settings.PATIENT_QUEUES
             publisher = RabbitPublisher(url, [queue for queue in topology.work_queues() if queue not in patient])
             # It declares no queue: one that hangs would hold it up. Those who read them declare them.
-            announcer = Announcer(
-                RabbitPublisher(url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
-            )
-            with running({**beside, "announcer": announcer.run, "collector": collector.make(url).run}, stopping):
+            announcer = RabbitPublisher(url, [], exchange=settings.EVENTS_EXCHANGE, deadline=ANNOUNCE_DEADLINE)
+            with running({**beside, "collector": collector.make(url).run}, stopping):
                 Relay(publisher, announcer=announcer).run(stopping)
             return
         log.warning("in_process_broker", hint="Set RABBITMQ_URL to use RabbitMQ.")
