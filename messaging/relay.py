@@ -204,8 +204,9 @@ PUT_BACK: Final = """
 def put_back(ids: list[int]) -> None:
     """Let refused messages wait."""
     if ids:
+        values: list[Any] = [MOST_RETURNS, REFUSED_DELAY, LONGEST_REFUSED_DELAY, ids]
         with connection.cursor() as cursor:
-            cursor.execute(PUT_BACK, [MOST_RETURNS, REFUSED_DELAY, LONGEST_REFUSED_DELAY, ids])
+            cursor.execute(PUT_BACK, values)
 
 
 def to_envelope(rows: Sequence[Row]) -> Envelope:
