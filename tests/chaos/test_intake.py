@@ -54,7 +54,7 @@ def test_no_message_is_lost_or_doubled_whatever_is_killed(system, rounds, full, 
     for round_ in range(kills):
         file = tmp_path / "lines"
         file.write_bytes(b"\n".join(lines[round_ * slice_ :][: slice_ if round_ < kills - 1 else None]))
-        passing = dice.randint(1, slice_ // 3)
+        passing = dice.randint(1, 20)  # of its prefetched ones: the other instance may take all that come after
         if round_ % 2:
             # The worst moment: committed, and not acknowledged.
             victim = restart(system, dice.choice(names), FAILPOINTS=f"intake.handled:{passing}")
