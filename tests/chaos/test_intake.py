@@ -54,10 +54,11 @@ def test_no_message_is_lost_or_doubled_whatever_is_killed(system, rounds, full, 
     for round_ in range(kills):
         file = tmp_path / "lines"
         file.write_bytes(b"\n".join(lines[round_ * slice_ :][: slice_ if round_ < kills - 1 else None]))
-        passing = dice.randint(1, 20)  # of its prefetched ones: the other instance may take all that come after
+        passing = dice.randint(1, slice_ // 3)
         if round_ % 2:
             # The worst moment: committed, and not acknowledged.
-            victim = restart(system, dice.choice(names), FAILPOINTS=f"intake.handled:{passing}")
+            # A list of messages passes there once, and the other instance may be faster: the first or second one.
+            victim = restart(system, dice.choice(names), FAILPOINTS=f"intake.handled:{dice.randint(1, 2)}")
             publish(system, file)
             eventually(lambda victim=victim: victim.pid is None, within=60, what="intake dies at its failpoint")
             assert victim.child.returncode == EXIT_STATUS, victim.last_words()
