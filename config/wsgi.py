@@ -1,4 +1,4 @@
-"""The WSGI application that the web process serves."""
+"""Django as a WSGI application: the house, which the web process serves behind its door (`config.asgi`)."""
 
 import os
 
