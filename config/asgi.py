@@ -1,7 +1,9 @@
 """The ASGI application that the web process serves: the fast door, and behind it the house in its threads."""
 
-from config.wsgi import application as house  # isort: split  # first: it sets Django up, which all others need
+from config.wsgi import application as house
 
+# isort: split
+# That one comes first: it sets Django up, which all others need.
 from django.conf import settings
 
 from config.fast_door import FastDoor
