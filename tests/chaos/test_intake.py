@@ -60,7 +60,7 @@ def test_no_message_is_lost_or_doubled_whatever_is_killed(system, rounds, full, 
             # Alone: the other instance might have taken all before this one reads.
             name, other = dice.sample(names, 2)
             system.processes.pop(other).stop(timeout=20)
-            victim = restart(system, name, FAILPOINTS=f"intake.handled:{dice.randint(1, 3)}")
+            victim = restart(system, name, FAILPOINTS=f"intake.handled:{passing}")
             publish(system, file)
             eventually(lambda victim=victim: victim.pid is None, within=60, what="intake dies at its failpoint")
             assert victim.child.returncode == EXIT_STATUS, victim.last_words()
