@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
+from merchants.models import Merchant
 from messaging import records
 from payments import breaker, transitions
 from payments.gateways import registry
@@ -41,10 +43,6 @@ class Claim:
     probe: bool = False
 
 
-#: All of a payment: of its merchant only the name is told, and the rest is not worth reading each time.
-WHOLE_PAYMENT: Final = [field.name for field in Payment._meta.concrete_fields]  # noqa: SLF001  # Django documents it
-
-
 class Locked(NamedTuple):
     """A payment, locked against all other writers, with the database's time and how its gateway does."""
 
@@ -60,13 +58,16 @@ def lock_payments(payment_ids: Iterable[UUID], *, skip_locked: bool = False) -> 
     inserts of events and attempts free.
     """
     payments = (
-        Payment.objects.select_related("merchant")
-        .only(*WHOLE_PAYMENT, "merchant__slug")
-        .select_for_update(no_key=True, skip_locked=skip_locked, of=("self",))
-        .annotate(database_now=Now(), gateway_in_trouble=breaker.in_trouble())
+        Payment.objects.select_for_update(no_key=True, skip_locked=skip_locked, of=("self",))
+        .annotate(database_now=Now(), gateway_in_trouble=breaker.in_trouble(), merchant_slug=F("merchant__slug"))
         .filter(pk__in=list(payment_ids))
         .order_by("pk")
     )
+    slugs = {payment.merchant_id: payment.merchant_slug for payment in payments}
+    # Of its merchant only the name is told, and a list has few merchants: the rest is not worth reading each time.
+    merchants = {id_: Merchant.from_db(payments.db, ["id", "slug"], [id_, slug]) for id_, slug in slugs.items()}
+    for payment in payments:
+        payment.merchant = merchants[payment.merchant_id]
     return [Locked(payment, payment.database_now, payment.gateway_in_trouble) for payment in payments]
 
 
