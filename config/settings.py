@@ -12,7 +12,7 @@ import django_stubs_ext
 import structlog
 
 from config.environment import read_environment
-from config.logs import logging_config
+from config.logs import logging_config, structlog_config
 
 django_stubs_ext.monkeypatch()
 
@@ -465,18 +465,7 @@ if ENV.behind_tls_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 LOGGING = logging_config(level=ENV.log_level, style=ENV.log_format)
+structlog.configure(**structlog_config(level=ENV.log_level, style=ENV.log_format))
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10  # one line a request is enough
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # `RequestIdMiddleware` has made it sound
-structlog.configure(
-    processors=[
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.filter_by_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso"),
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
-)

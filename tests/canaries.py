@@ -1,6 +1,5 @@
 """No log line of any test shows a secret: each is written as production and development would, and searched."""
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ import pytest
 from django.conf import settings
 
 from config.environment import DEVELOPMENT_SECRET
-from config.logs import logging_config
+from tests.log_lines import LogLines
 
 #: Credentials of any kind, by their looks. The beginning of an API key is its public name, so it may stand there.
 LOOKS_LIKE_A_SECRET = re.compile(
@@ -40,35 +39,24 @@ def pattern() -> re.Pattern[str]:
     return re.compile("|".join([LOOKS_LIKE_A_SECRET.pattern, *map(re.escape, sorted(known))]))
 
 
-class Watch(logging.Handler):
+class Watch:
     """Notes which test let which logger show a secret."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.pattern = pattern()
         self.leaks: list[str] = []
-        styles = ("json", "console")
-        self.formatters = [formatter_of(style) for style in styles]
+        self.lines = LogLines(self.see)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        for formatter in self.formatters:
-            # A copy: the formatter of one style takes the record apart for itself.
-            line = formatter.format(logging.makeLogRecord(vars(record)))
-            if found := self.pattern.search(line):
-                test = os.environ.get("PYTEST_CURRENT_TEST", "between tests")
-                self.leaks.append(f"{test}: logger {record.name} shows {found[0][:12]}… in: {line[:200]}")
-                return
+    def see(self, logger: str, line: str) -> None:
+        """One line."""
+        if found := self.pattern.search(line):
+            test = os.environ.get("PYTEST_CURRENT_TEST", "between tests")
+            self.leaks.append(f"{test}: logger {logger} shows {found[0][:12]}… in: {line[:200]}")
 
     def take(self) -> list[str]:
         """What was found since the last time."""
         found, self.leaks = self.leaks, []
         return found
-
-
-def formatter_of(style: str) -> logging.Formatter:
-    """The formatter of `LOG_FORMAT`."""
-    described = dict(logging_config(level="INFO", style=style)["formatters"]["structured"])
-    return described.pop("()")(**described)
 
 
 #: Whose logs are not ours to write.
@@ -93,9 +81,7 @@ def watch() -> Iterator[Watch]:
 @pytest.fixture(autouse=True)
 def _no_secret_in_any_log_line(watch: Watch) -> Iterator[None]:
     """Fails the test whose lines show a secret; a test may configure the logging anew, so it is put back each time."""
-    for logger in (logging.getLogger(), logging.getLogger("django.server")):
-        if watch not in logger.handlers:
-            logger.addHandler(watch)
+    watch.lines.attach()
     yield
     complain(watch.take())
 

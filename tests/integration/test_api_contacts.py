@@ -1,20 +1,17 @@
 """`/contacts`: how payers are reached, by whatever the merchant calls them."""
 
-import io
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 import pytest
-import structlog
 from django.conf import settings as django_settings
 from django.db import connections
 
-from config.logs import logging_config
 from merchants.models import Mode, Scope
 from notifications.models import Contact
 from notifications.people_serializers import ContactSerializer
+from tests.log_lines import LogLines
 from tests.notifying import client_for
 
 URL = "/api/v1/contacts"
@@ -174,16 +171,11 @@ def test_twins_make_one_contact(client):
 @pytest.fixture
 def lines():
     """What is logged, as in production."""
-    config = logging_config(level="INFO", style="json")
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    formatter = config["formatters"]["structured"]
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(**{name: part for name, part in formatter.items() if name != "()"})
-    )
-    logging.getLogger().addHandler(handler)
-    yield stream
-    logging.getLogger().removeHandler(handler)
+    texts = []
+    heard = LogLines(lambda _logger, line: texts.append(line), styles=["json"])
+    heard.attach()
+    yield texts
+    heard.detach()
 
 
 def test_the_name_of_a_payer_is_never_logged(client, lines):
@@ -193,7 +185,7 @@ def test_the_name_of_a_payer_is_never_logged(client, lines):
         client.get(f"{address(canary)}{suffix}")  # 404, of which Django tells as well
         put(client, canary, {"email": "no"}, suffix)
         put(client, canary, MAX, suffix)
-    told = lines.getvalue()
+    told = "\n".join(lines)
     assert "/api/v1/contacts/" in told
     assert "Not Found" in told
     assert "canary7" not in told

@@ -3,17 +3,18 @@
 import asyncio
 import base64
 import json
-import logging
 import re
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
+import structlog
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from config import fast_door
 from config.fast_door import LARGEST, FastDoor
@@ -162,14 +163,16 @@ def grown(before):
     return {name: value - before.get(name, 0) for name, value in now.items() if value != before.get(name, 0)}
 
 
-def requests_in(caplog):
+@pytest.fixture
+def lines():
+    """What we log."""
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_logger_name]) as found:
+        yield found
+
+
+def requests_in(lines):
     """The log's lines of requests."""
-    lines = [record for record in caplog.records if isinstance(record.msg, dict)]
-    return [
-        {name: value for name, value in record.msg.items() if name != "timestamp"} | {"at": record.name}
-        for record in lines
-        if record.msg["event"].startswith("request_")
-    ]
+    return [line for line in lines if line["event"].startswith("request_")]
 
 
 # --- the same answer
@@ -193,14 +196,13 @@ def requests_in(caplog):
         {"origin": "https://elsewhere.example", "x_forwarded_host": "elsewhere.example", "content_encoding": "gzip"},
     ],
 )
-def test_a_usual_request_is_answered_by_the_door_as_the_house_would(by_door, by_house, house, caplog, headers):
-    caplog.set_level(logging.INFO)
+def test_a_usual_request_is_answered_by_the_door_as_the_house_would(by_door, by_house, house, lines, headers):
     seen = []
     for way, key in ((by_door, "door"), (by_house, "house")):
-        caplog.clear()
+        lines.clear()
         before = counted()
         status, told, body = way(**{"key": key, **headers})
-        (line,) = requests_in(caplog)
+        (line,) = requests_in(lines)
         assert line.pop("request_id") == dict(told)["x-request-id"]
         assert re.fullmatch(r'"creation";r=\d+;t=1', dict(told)["ratelimit"])
         assert dict(told)["location"] == json.loads(body)["links"]["self"]
@@ -228,13 +230,12 @@ def test_a_repetition_is_answered_by_the_door_byte_for_byte(by_door, by_house, h
 
 
 def test_a_person_is_answered_by_the_door_and_stands_in_the_log_as_the_house_would_have_it(
-    by_door, by_house, house, jwt, caplog
+    by_door, by_house, house, jwt, lines
 ):
-    caplog.set_level(logging.INFO)
     answers = [way(key, authorization=f"Bearer {jwt}") for way, key in ((by_door, "door"), (by_house, "house"))]
     assert house.asked == []
     assert [answer[0] for answer in answers] == [202, 202]
-    lines = requests_in(caplog)
+    lines = requests_in(lines)
     assert [line["user_id"] for line in lines] == [f"user:{User.objects.get().pk}"] * 2
 
 
@@ -245,8 +246,7 @@ def test_the_request_id_is_the_clients_own_in_the_answer_and_at_the_payment(by_d
     assert house.asked == []
 
 
-def test_what_was_accepted_is_logged_and_counted_though_its_client_has_left(client, caplog):
-    caplog.set_level(logging.INFO)
+def test_what_was_accepted_is_logged_and_counted_though_its_client_has_left(client, lines):
     before = counted()
 
     async def send(_message):
@@ -260,7 +260,7 @@ def test_what_was_accepted_is_logged_and_counted_though_its_client_has_left(clie
     with pytest.raises(ConnectionResetError):
         doors.at_once(doors.DOOR.answer(environ, BODY, send))
     assert Payment.objects.exists()
-    assert [line["code"] for line in requests_in(caplog)] == [202]
+    assert [line["code"] for line in requests_in(lines)] == [202]
     assert grown(before)[("django_http_requests_before_middlewares_total",)] == 1
 
 
@@ -339,12 +339,11 @@ def test_another_address_or_method_is_none_of_the_doors(client, house, changes):
 
 
 @pytest.mark.parametrize("spelling", [b"/api/v1/payments", b"/api/v1/payments/", b"/api/v1/%70ayments"])
-def test_the_door_knows_every_spelling_of_its_address(client, house, spelling, caplog):
-    caplog.set_level(logging.INFO)
+def test_the_door_knows_every_spelling_of_its_address(client, house, spelling, lines):
     assert ask(doors.DOOR, house, usual(), raw_path=spelling)[0] == 202
     assert ask(Shut(), House(), usual("key-2"), raw_path=spelling)[0] == 202
     assert house.asked == []
-    assert len({line["request"] for line in requests_in(caplog)}) == 1
+    assert len({line["request"] for line in requests_in(lines)}) == 1
 
 
 def test_a_large_body_is_read_by_the_house_however_sound_it_is(by_door, house):

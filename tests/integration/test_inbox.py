@@ -13,6 +13,7 @@ import pytest
 from django.db import connections
 from django.db.models.functions import Now
 from django.test import Client
+from structlog.testing import capture_logs
 
 from messaging.models import OutboxMessage
 from payments import rescue
@@ -233,7 +234,10 @@ def test_what_postgresql_cannot_hold_keeps_no_approval_out(accept, extra):
 def test_the_webhook_of_an_ordinary_payment_warns_of_nothing(accept, caplog):
     payment = accept()
     settle_one(claim_one(payment.pk), Approved(reference="ch_00000001"))
-    told(payment, event_of(payment))
+    with capture_logs() as lines:
+        told(payment, event_of(payment))
+    assert lines
+    assert {line["log_level"] for line in lines} == {"info"}
     assert [record for record in caplog.records if record.levelname not in {"INFO", "DEBUG"}] == []
 
 

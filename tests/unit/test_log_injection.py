@@ -1,6 +1,5 @@
 """Nothing that strangers write forges a line of the log, or commands the terminal that shows it."""
 
-import io
 import json
 import logging
 import re
@@ -10,9 +9,10 @@ import pytest
 import structlog
 from django.test import RequestFactory
 
-from config.logs import logging_config
+from config.logs import Stream, structlog_config
 from config.request_log import PathLoggingMiddleware
 from messaging.correlation import choose_request_id
+from tests.log_lines import formatter_of
 
 #: What the console's own renderer puts around words.
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -22,30 +22,22 @@ HOSTILE = [f"x\n{FORGED}", f"x\r\n{FORGED}", f"x\u2028{FORGED}", f"x\x85{FORGED}
 
 
 @pytest.fixture(params=["json", "console"])
-def written(request):
-    """Say something through the root logger of one format; what came of it."""
+def written(request, capsys):
+    """Say something in one format, through our own logger or a library's; what came of it."""
+    style = request.param
 
     def say(event, *arguments, exc_info=None, **values):
-        config = logging_config(level="INFO", style=request.param)
-        stream = io.StringIO()
-        handler = logging.StreamHandler(stream)
-        formatter = config["formatters"]["structured"]
-        handler.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                processors=formatter["processors"], foreign_pre_chain=formatter["foreign_pre_chain"]
-            )
-        )
-        logger = logging.Logger("tests")  # noqa: LOG001  # its handler dies with it
-        logger.addHandler(handler)
         if values:
-            structlog.stdlib.BoundLogger(
-                logger,
-                [structlog.stdlib.add_log_level, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-                {},
-            ).info(event, **values)
+            config = structlog_config(level="INFO", style=style)
+            fields = {"processors": config["processors"], "wrapper_class": config["wrapper_class"]}
+            structlog.wrap_logger(Stream("tests"), **fields).info(event, exc_info=exc_info, **values)
         else:
+            handler = logging.StreamHandler()
+            handler.setFormatter(formatter_of(style))
+            logger = logging.Logger("tests")  # noqa: LOG001  # its handler dies with it
+            logger.addHandler(handler)
             logger.warning(event, *arguments, exc_info=exc_info)
-        return request.param, COLOUR.sub("", stream.getvalue())
+        return style, COLOUR.sub("", capsys.readouterr().err)
 
     return say
 
@@ -72,11 +64,12 @@ def test_no_line_of_a_library_begins_another_one(written, hostile):
         assert is_harmless(line)
 
 
-def test_an_exception_that_quotes_a_stranger_forges_no_line(written):
+@pytest.mark.parametrize("values", [{}, {"order_id": "o-1"}], ids=["library", "own"])
+def test_an_exception_that_quotes_a_stranger_forges_no_line(written, values):
     try:
         raise ValueError(f"no such order: x\n{FORGED}\x1b[2K")
     except ValueError:
-        style, told = written("failed", exc_info=sys.exc_info())
+        style, told = written("failed", exc_info=sys.exc_info(), **values)
     assert is_harmless(told)
     lines = told.splitlines()
     if style == "json":

@@ -1,14 +1,19 @@
 """Logs tell what happened, and nothing that people have written into a payment."""
 
+import contextlib
+import json
 import logging
+import os
 import sys
+from decimal import Decimal
 
 import pytest
+import structlog
 from django.test import RequestFactory
 from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 
-from config.logs import WithoutTwins, traceback_without_rows
+from config.logs import Stream, WithoutTwins, structlog_config, traceback_without_rows
 from config.request_log import PathLoggingMiddleware
 
 
@@ -53,3 +58,26 @@ def test_a_worker_for_each_queue_is_no_reason_to_warn_operators(caplog):
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings, "if dramatiq warns no more, the filter may go"
     assert not any(WithoutTwins().filter(record) for record in warnings)
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**64, {1: object()}, Decimal("1.10"), "naïve", float("nan")])
+def test_there_is_no_value_that_cannot_be_told(value, capsys):
+    config = structlog_config(level="INFO", style="json")
+    structlog.wrap_logger(Stream("tests"), processors=config["processors"]).info("told", value=value)
+    line = capsys.readouterr().err
+    assert json.loads(line)["event"] == "told"
+    assert line.isascii()
+
+
+def test_nobody_fails_because_a_line_cannot_be_written(monkeypatch):
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w", buffering=1) as pipe:
+        os.close(reader)
+        monkeypatch.setattr(sys, "stderr", pipe)
+        Stream("tests").info("x" * 100_000)
+        Stream("tests").info("and again")
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    Stream("tests").info("closed by now")
