@@ -11,6 +11,7 @@ from merchants.refusals import Refused
 from payments import idempotency, velocity
 from payments.errors import AmountAboveCeiling, NoGateway, PaymentMethodRequired, TooManyPayments
 from payments.gateways import registry
+from payments.ids import uuid7
 from payments.models import Payment
 from payments.money import to_major_units
 
@@ -43,6 +44,9 @@ class PaymentRequest:
 
 
 REQUESTED: Final = tuple(column.name for column in fields(PaymentRequest))
+#: What a payment is where nobody asks for anything, in the order in which the model takes it: by name it would ask each
+#: column for its default, every time.
+UNASKED: Final = {column.attname: column.get_default() for column in Payment._meta.concrete_fields}  # noqa: SLF001  # documented
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,23 +97,19 @@ def build_payment(wish: Wish) -> Payment:
         raise NoGateway
     if wish.mode == Mode.LIVE and not wish.request.payment_method:
         raise PaymentMethodRequired
-    return Payment(
-        merchant=wish.merchant,
-        mode=wish.mode,
-        gateway=gateway,
-        amount=wish.request.amount,
-        currency=wish.request.currency,
-        order_id=wish.request.order_id,
-        user_id=wish.request.user_id,
-        description=wish.request.description,
-        metadata=wish.request.metadata,
-        payment_method=wish.request.payment_method or DEFAULT_TEST_METHOD,
-        webhook_url=wish.request.webhook_url,
-        receipt_email=wish.request.receipt_email,
-        receipt_phone=wish.request.receipt_phone,
-        request_id=wish.request_id,
-        created_at=wish.now,
-    )
+    request = wish.request
+    asked = {
+        "id": uuid7(),
+        "mode": wish.mode,
+        "gateway": gateway,
+        **{name: getattr(request, name) for name in REQUESTED},
+        "payment_method": request.payment_method or DEFAULT_TEST_METHOD,
+        "request_id": wish.request_id,
+        "created_at": wish.now,
+    }
+    payment = Payment(*(UNASKED | asked).values())
+    payment.merchant = wish.merchant
+    return payment
 
 
 def refusal_of(payment: Payment, *, admitted: bool) -> Refused | None:
