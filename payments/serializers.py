@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 from django.core.validators import URLValidator
+from django.utils.functional import cached_property
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from merchants.models import Merchant, Mode
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import KnownFieldsOnly, require_known
 from payments.events import EVENT_TYPES
 from payments.fields import AmountField, CardFreeCharField, CurrencyField, PhoneField, WebhookUrlField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
@@ -71,6 +73,32 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
     idempotency_key = serializers.CharField(
         required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
     )
+
+    @cached_property
+    def readers(self) -> list[tuple[str, Any, Any]]:
+        """Each field, and what else it has to pass."""
+        return [(name, field, getattr(self, f"validate_{name}", None)) for name, field in self.fields.items()]
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """What is given, checked. As the parent does for all that a serializer may have; here no field is another's
+        part, or has a default, and most are not given.
+        """
+        if not isinstance(data, dict):
+            return cast("dict[str, Any]", super().to_internal_value(data))
+        require_known(data, self.fields)
+        validated: dict[str, Any] = {}
+        faults: dict[str, Any] = {}
+        for name, field, check in self.readers:
+            if name not in data and not field.required:
+                continue
+            try:
+                value = field.run_validation(data.get(name, empty))
+                validated[name] = check(value) if check else value
+            except serializers.ValidationError as fault:
+                faults[name] = fault.detail
+        if faults:
+            raise serializers.ValidationError(faults)
+        return validated
 
     def validate_metadata(self, value: dict[str, str] | None) -> dict[str, str] | None:
         """Few pairs, short names."""

@@ -107,7 +107,7 @@ def build_payment(wish: Wish) -> Payment:
         "request_id": wish.request_id,
         "created_at": wish.now,
     }
-    payment = Payment(*(UNASKED | asked).values())
+    payment = Payment(*(UNASKED | asked).values())  # type: ignore[misc]  # in the order of its columns
     payment.merchant = wish.merchant
     return payment
 
