@@ -7,7 +7,7 @@ from typing import Final
 import pika
 
 from bench.figures import Figure
-from bench.options import Options
+from bench.options import PROCESSES, Options
 from bench.ours.house import House, memory
 from bench.stage import Stage, a_prefix, eventually
 
@@ -24,7 +24,7 @@ ACCEPTED: Final = """
 
 @dataclass(slots=True)
 class Intake:
-    """One intake process, and a queue full of messages before it starts."""
+    """As many intake processes as there are cores, and a queue full of messages before they start."""
 
     stage: Stage
     options: Options
@@ -45,7 +45,7 @@ class Intake:
         self.house.create(DATABASE)
         number, prefix = int(self.options.backlog * SHARE), a_prefix()
         self.publish(prefix, number)
-        processes = self.house.begin("intake", DATABASE)
+        processes = self.house.begin("intake", DATABASE, number=PROCESSES)
         like = f"{prefix}-%"
         done = eventually(lambda: self.accepted(like)[0] >= number, within=LIMIT, every=0.1)
         count, seconds = self.accepted(like)
@@ -53,7 +53,7 @@ class Intake:
         self.stage.stop(*processes)
         fault = "" if done else f"{number - count} of {number} were not accepted after {LIMIT:.0f} s"
         rate = count / (seconds or 1.0)
-        return [Figure(key="intake", value=rate, unit="msg/s", details={"messages": number}, fault=fault), size]
+        return [Figure(key="intake", value=rate, unit="msg/s", details={"messages": number, "processes": PROCESSES}, fault=fault), size]
 
     def accepted(self, like: str) -> tuple[int, float]:
         """How many payments there are of ours, and in how many seconds they were accepted."""
