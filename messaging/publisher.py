@@ -4,7 +4,8 @@ pika's blocking channel waits for each confirm before the next message, which is
 its asynchronous connection, driven from the relay's own loop; no thread is involved.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Final, Protocol
@@ -90,6 +91,29 @@ class InProcessPublisher:
         """Nothing to close."""
 
 
+class CorkableConnection(pika.SelectConnection):
+    """pika's own, which can send many messages by one write: it makes three of each, and they take half of its time."""
+
+    held: list[bytes] | None = None
+
+    @contextmanager
+    def corked(self) -> Iterator[None]:
+        """What is sent inside of the block goes out at its end; where the block fails, not at all."""
+        self.held = []
+        try:
+            yield
+            held, self.held = b"".join(self.held), None
+            self._adapter_emit_data(held)
+        finally:
+            self.held = None
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if self.held is None:
+            super()._adapter_emit_data(data)  # type: ignore[misc]  # the stubs leave it out
+        else:
+            self.held.append(data)
+
+
 class RabbitPublisher:
     """One connection and one channel in confirm mode, opened again after every trouble.
 
@@ -105,7 +129,7 @@ class RabbitPublisher:
         self.queues = topology.declarations(queues)
         self.exchange = exchange
         self.deadline = deadline
-        self._connection: pika.SelectConnection | None = None
+        self._connection: CorkableConnection | None = None
         self._channel: Channel | None = None
         self._ready = False
         self._failure = ""
@@ -134,7 +158,7 @@ class RabbitPublisher:
             return
         self.close()
         self._failure = ""
-        self._connection = pika.SelectConnection(
+        self._connection = CorkableConnection(
             self.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
@@ -195,13 +219,15 @@ class RabbitPublisher:
         Raises:
             BrokerUnavailable: the connection broke while sending; none of the batch counts as published.
         """
-        assert self._channel is not None, "ensure_connected() comes first"
+        assert self._connection is not None, "ensure_connected() comes first"
+        assert self._channel is not None
         self._outcome = Published()
         self._unconfirmed = {}
         self._returned = False
         try:
-            for message in messages:
-                self._send(self._channel, message)
+            with self._connection.corked():
+                for message in messages:
+                    self._send(self._channel, message)
         except pika.exceptions.AMQPError as error:
             self.close()
             raise BrokerUnavailable(explain(error)) from error

@@ -24,8 +24,8 @@ from messaging.periodic import PeriodicJobs, jobs_of
 
 log = structlog.get_logger(__name__)
 
-#: Events per transaction.
-BATCH: Final = 200
+#: Events per transaction. What a room has to know for any number of them is read once for each.
+BATCH: Final = 500
 #: How long (s) an idle loop waits before it looks again. Nobody waits at a counter for these.
 POLL_INTERVAL: Final = 0.1
 #: The same while PostgreSQL is away.

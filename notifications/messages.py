@@ -15,7 +15,7 @@ from notifications.models import Channel, Delivery
 from notifications.notices import Notice
 from notifications.outcomes import Failed, Result, defect
 from notifications.sms.base import configured
-from payments.reads import happenings
+from payments.reads import payment_at
 
 log = structlog.get_logger(__name__)
 
@@ -69,5 +69,4 @@ def data_of(delivery: Delivery) -> dict[str, object]:
     """The payment as it was right after the event, or what else is told."""
     if delivery.data is not None:
         return dict(delivery.data)
-    (happening,) = happenings([delivery.event_id])
-    return {**happening.snapshot, "version": happening.version}
+    return payment_at(delivery.event_id)

@@ -62,16 +62,14 @@ class EventView(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
-    """An event for those who tell others of it: what the payment was then, and who of its payer and merchant."""
+    """An event for those who tell others of it: about which payment, and who its payer and its merchant are."""
 
     event_id: UUID
     type: str
-    version: int
     occurred_at: datetime
     payment_id: UUID
     merchant_id: UUID
     mode: str
-    snapshot: dict[str, Any]
     request_id: str
     user_id: str
     webhook_url: str
@@ -83,12 +81,10 @@ class Happening:
 HAPPENING: Final = {
     "event_id": "id",
     "type": "type",
-    "version": "version",
     "occurred_at": "created_at",
     "payment_id": "payment_id",
     "merchant_id": "merchant_id",
     "mode": "mode",
-    "snapshot": "snapshot",
     "request_id": "request_id",
     "user_id": "payment__user_id",
     "webhook_url": "payment__webhook_url",
@@ -145,6 +141,16 @@ def happenings(event_ids: Iterable[UUID]) -> list[Happening]:
     """Events by their ids, in one query; unknown ids are left out."""
     events = PaymentEvent.objects.filter(pk__in=list(event_ids)).order_by("id")
     return [Happening(**dict(zip(HAPPENING, row, strict=True))) for row in events.values_list(*HAPPENING.values())]
+
+
+def payment_at(event_id: UUID) -> dict[str, Any]:
+    """A payment as it was right after an event.
+
+    Raises:
+        PaymentEvent.DoesNotExist: there is no such event.
+    """
+    version, snapshot = PaymentEvent.objects.values_list("version", "snapshot").get(pk=event_id)
+    return {**snapshot, "version": version}
 
 
 def timestamp(moment: datetime) -> str:

@@ -53,7 +53,8 @@ class Intake:
         self.stage.stop(*processes)
         fault = "" if done else f"{number - count} of {number} were not accepted after {LIMIT:.0f} s"
         rate = count / (seconds or 1.0)
-        return [Figure(key="intake", value=rate, unit="msg/s", details={"messages": number, "processes": PROCESSES}, fault=fault), size]
+        details = {"messages": number, "processes": PROCESSES}
+        return [Figure(key="intake", value=rate, unit="msg/s", details=details, fault=fault), size]
 
     def accepted(self, like: str) -> tuple[int, float]:
         """How many payments there are of ours, and in how many seconds they were accepted."""

@@ -12,12 +12,12 @@ from payments.messages import PaymentInitiatedSerializer
 from payments.serializers import PaymentRequestSerializer
 
 KINDS = [PaymentRequestSerializer, PaymentInitiatedSerializer]
-NAMES = sorted({name for kind in KINDS for name in kind().fields}) + ["unknown"]
+NAMES = [*sorted({name for kind in KINDS for name in kind().fields}), "unknown"]
 SOUND = [
     *("10.00", 5, "EUR", "order-1", "customer@example.com", "+4915123456789", "https://shop.example/hook"),
     *("automatic", "pm_ok", "", " padded ", True, {"a": "b"}),
 ]
-ODD = [None, "4111 1111 1111 1111", "x" * 300, "\x00", "\ud800", -1, 1.5, [], {"a": 1}, {"": "x"}, "javascript:alert(1)"]
+ODD = [None, "4111 1111 1111 1111", "x" * 300, "\x00", "\ud800", -1, 1.5, [], {"a": 1}, {"": "x"}, "javascript:x"]
 DOCUMENTS = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*SOUND, *ODD]) | st.text(max_size=8), max_size=8)
 
 
