@@ -5,7 +5,7 @@ The relay publishes it from there.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -73,14 +73,6 @@ class Announcement:
     request_id: str = ""
 
 
-def announce(announcements: Sequence[Announcement]) -> None:
-    """Stage events, in the transaction of their changes and in one statement: each for the topic exchange, and for
-    each room of ours that subscribes to events.
-    """
-    assert transaction.get_connection().in_atomic_block, "announce() belongs into the transaction of its cause"
-    records.insert(OutboxMessage, [row for announcement in announcements for row in rows_of(announcement)])
-
-
 def rows_of(announcement: Announcement) -> Iterator[dict[str, Any]]:
     """Where an event goes: to the exchange, and to each room that subscribes. For a room it is a message to an actor
     as well, for when the room cannot take it.
@@ -110,7 +102,7 @@ def row(**values: Any) -> dict[str, Any]:
 
 
 #: Part of a larger statement: stages messages together with their causes. Its parameter `messages` are rows, each with
-#: what it is `about`; only those are staged that `begun` has the id of.
+#: what it is `about`; only those are staged that `happened` has the id of.
 STAGED: Final = f"""
     staged AS (
         INSERT INTO messaging_outboxmessage (message_id, {", ".join(NOTHING)})
@@ -119,7 +111,7 @@ STAGED: Final = f"""
             about uuid, message_id uuid, exchange text, queue text, actor text, payload jsonb, body bytea,
             subscriber text, waits boolean, request_id text, options jsonb, returns int
         )
-        JOIN begun ON begun.id = message.about
+        JOIN happened ON happened.id = message.about
     )
 """  # noqa: S608  # our own columns  # nosec B608
 

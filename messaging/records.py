@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/functions-json.html (`json_to_recordset`
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -32,14 +33,18 @@ def insert(model: type[Model], rows: Sequence[Mapping[str, Any]], *, returning: 
         return cursor.fetchall() if returning else []
 
 
-def records(types: Mapping[str, str], *, name: str = "record") -> str:
-    """What stands after FROM, for rows of those columns; it takes two `parameters`.
+def records(types: Mapping[str, str], *, name: str = "record", parameter: str = "") -> str:
+    """What stands after FROM, for rows of those columns; it takes two `parameters`, or those that are `named`.
 
-    PostgreSQL expects a hundred rows of any document. Were it not told how many there are, it would rather read a table
-    of some ten thousand rows as a whole than look up one.
+    PostgreSQL expects a hundred rows of any document. Were it not told of a limit, it would rather read a table of some
+    ten thousand rows as a whole than look up one. It cannot see which limit behind a SELECT, and expects ten rows: so
+    the plan is as good for any list, and is kept.
     """
     columns = ", ".join(f"{column} {type_}" for column, type_ in types.items())
-    return f"(SELECT * FROM json_to_recordset(%s::json) AS record ({columns}) LIMIT %s) AS {name}"  # noqa: S608  # ours  # nosec B608
+    rows, number = (f"%({parameter})s", f"%({parameter}_number)s") if parameter else ("%s", "%s")
+    return (
+        f"(SELECT * FROM json_to_recordset({rows}::json) AS record ({columns}) LIMIT (SELECT {number}::int)) AS {name}"  # noqa: S608  # ours  # nosec B608
+    )
 
 
 def parameters(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -47,10 +52,22 @@ def parameters(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [document(rows), len(rows)]
 
 
+def named(parameter: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same, by name."""
+    return {parameter: document(rows), f"{parameter}_number": len(rows)}
+
+
 def types_of(model: type[Model], columns: Iterable[str]) -> dict[str, str]:
     """Columns of a table with their types; a foreign key's name ends in `_id`."""
-    known = {field.column: field for field in model._meta.concrete_fields}  # noqa: SLF001  # Django documents it
-    return {column: str(known[column].db_type(connection)) for column in columns}
+    known = all_types_of(model)
+    return {column: known[column] for column in columns}
+
+
+@cache
+def all_types_of(model: type[Model]) -> dict[str, str]:
+    """The same for all columns."""
+    fields = model._meta.concrete_fields  # noqa: SLF001  # Django documents it
+    return {str(field.column): str(field.db_type(connection)) for field in fields}
 
 
 def document(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from merchants import audit
@@ -58,10 +58,13 @@ class Admission:
 FREE: Final = Admission(admitted=True)
 
 
-def in_trouble() -> Exists:
-    """For a query on payments: whether their gateway is paused or its breaker not closed."""
-    troubled = GatewayCircuit.objects.filter(Q(paused_at__isnull=False) | Q(open_until__isnull=False))
-    return Exists(troubled.filter(gateway=OuterRef("gateway")))
+#: Part of a statement on payments: whether the gateway is paused or its breaker not closed.
+IN_TROUBLE: Final = """
+    EXISTS (
+        SELECT FROM payments_gatewaycircuit AS circuit
+        WHERE circuit.gateway = payment.gateway AND (circuit.paused_at IS NOT NULL OR circuit.open_until IS NOT NULL)
+    )
+"""
 
 
 def admit(gateway: str, *, lease: timedelta, now: datetime) -> Admission:

@@ -5,9 +5,11 @@ the database's own trigger holds where this module is not asked at all. Payments
 change together: one statement for all of them, as for one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import groupby
+from functools import cache
+from itertools import groupby, repeat
 from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
@@ -34,43 +36,65 @@ class LostRace(Exception):
     """Somebody else moved the payment since it was read; the transaction must be rolled back."""
 
 
-#: The columns that `begun` has, by the database's clock.
+#: The columns that `happened` has of a new payment, by the database's clock.
 TIMES: Final = ("revive_at", "charge_before")
 PAYMENT_COLUMNS: Final = [field.attname for field in Payment._meta.fields if field.attname not in TIMES]  # noqa: SLF001  # documented
 EVENT_COLUMNS: Final = [field.attname for field in PaymentEvent._meta.fields]  # noqa: SLF001  # documented
 
-#: Part of a larger statement: inserts new payments with their first events, those that `begun` has the id of; the
-#: parameters are made by `begin`. They come in the order of their orders, and after all keys that `begun` waits for, so
-#: that two statements never wait for each other in turn.
-BEGUN: Final = f"""
+#: Parts of larger statements. The first inserts new payments, the second the events of what has `happened`: each only
+#: for those that `happened` has the id of. New payments come in the order of their orders, and after all keys that
+#: `happened` waits for, so that two statements never wait for each other in turn.
+NEW_PAYMENTS: Final = f"""
     new_payments AS (
         INSERT INTO payments_payment ({", ".join(PAYMENT_COLUMNS)}, {", ".join(TIMES)})
-        SELECT payment.{", payment.".join(PAYMENT_COLUMNS)}, begun.{", begun.".join(TIMES)}
+        SELECT payment.{", payment.".join(PAYMENT_COLUMNS)}, happened.{", happened.".join(TIMES)}
         FROM json_populate_recordset(NULL::payments_payment, %(payments)s::json) AS payment
-        JOIN begun ON begun.id = payment.id
+        JOIN happened ON happened.id = payment.id
         ORDER BY payment.merchant_id, payment.mode, payment.order_id
-    ), new_events AS (
+    )
+"""  # noqa: S608  # nobody but the models names columns  # nosec B608
+NEW_EVENTS: Final = f"""
+    new_events AS (
         INSERT INTO payments_paymentevent ({", ".join(EVENT_COLUMNS)})
         SELECT event.{", event.".join(EVENT_COLUMNS)}
         FROM json_populate_recordset(NULL::payments_paymentevent, %(events)s::json) AS event
-        JOIN begun ON begun.id = event.payment_id
+        JOIN happened ON happened.id = event.payment_id
     )
 """  # noqa: S608  # nobody but the models names columns  # nosec B608
 
+Rows = dict[str, list[dict[str, Any]]]
 
-def begin(payments: Sequence[Payment], views: Sequence[PaymentView]) -> dict[str, list[dict[str, Any]]]:
-    """The parameters of a statement that has `BEGUN`, for new payments, `pending`; and the `messages` that announce
-    them, each with what it is `about`. `views` show the payments as they are now.
+
+def begin(payments: Sequence[Payment], views: Sequence[PaymentView]) -> Rows:
+    """The parameters of a statement that has `NEW_PAYMENTS`, for `pending` ones, and what is told of them. `views` show
+    the payments as they are now.
     """
-    rows: dict[str, list[dict[str, Any]]] = {"payments": [], "events": [], "messages": []}
-    for payment, view in zip(payments, views, strict=True):
-        assert payment.status == Status.PENDING, "a payment begins as the model says"
-        event = {**event_of(payment, EventType.CREATED, view), "created_at": payment.created_at}
-        announcement = announcement_of(payment, view, event, at=payment.created_at)
-        rows["payments"].append({column: getattr(payment, column) for column in PAYMENT_COLUMNS})
+    assert all(payment.status == Status.PENDING for payment in payments), "a payment begins as the model says"
+    rows = [{column: getattr(payment, column) for column in PAYMENT_COLUMNS} for payment in payments]
+    moments = [payment.created_at for payment in payments]
+    return {"payments": rows, **tell(EventType.CREATED, payments, views, moments)}
+
+
+def tell(
+    kind: EventType, payments: Sequence[Payment], views: Sequence[PaymentView], moments: Iterable[datetime]
+) -> Rows:
+    """The parameters of a statement that has `NEW_EVENTS` and `outbox.STAGED`: what has just happened to some payments,
+    with each as it now is, and what announces it to others.
+    """
+    rows: Rows = {"events": [], "messages": []}
+    for payment, view, moment in zip(payments, views, moments, strict=True):
+        event = event_of(payment, kind, view, at=moment)
+        announcement = announcement_of(payment, view, event)
         rows["events"].append(event)
         rows["messages"] += [{"about": payment.pk, **row} for row in outbox.rows_of(announcement)]
     return rows
+
+
+class News(NamedTuple):
+    """What has just happened to payments, and when."""
+
+    kind: EventType
+    at: datetime
 
 
 class Change(NamedTuple):
@@ -100,8 +124,7 @@ def move_all(changes: Iterable[Change], to: Status, *, now: datetime) -> None:
         if to not in LEGAL_MOVES[Status(payment.status)]:
             raise IllegalMove(f"{payment.status} -> {to.value}")
         moves.append(Change(payment, {**values, **ended, "status": to, "version": payment.version + 1}))
-    update_all(moves)
-    write_events([payment for payment, _ in moves], entered(to))
+    update_all(moves, News(entered(to), now))
 
 
 def stay(payment: Payment, **values: Any) -> None:
@@ -115,72 +138,89 @@ def stay_all(changes: Sequence[Change]) -> None:
     update_all(changes)
 
 
-def flag_for_review(payment: Payment, **values: Any) -> None:
+def flag_for_review(payment: Payment, *, now: datetime, **values: Any) -> None:
     """Ask people to look at a locked payment, with an event; its status stays."""
-    update_all([Change(payment, {**values, "needs_review": True, "version": payment.version + 1})])
-    write_events([payment], EventType.NEEDS_REVIEW)
+    change = Change(payment, {**values, "needs_review": True, "version": payment.version + 1})
+    update_all([change], News(EventType.NEEDS_REVIEW, now))
 
 
-def update_all(changes: Iterable[Change]) -> None:
-    """Update the rows if they still are as the payments say, and the payments with them.
+def update_all(changes: Iterable[Change], news: News | None = None) -> None:
+    """Update the rows if they still are as the payments say, and the payments with them; and write their `news`.
 
     One statement for those of which the same columns change.
     """
     assert transaction.get_connection().in_atomic_block, "a payment changes in the transaction that locked it"
     by_columns = sorted(changes, key=columns_of)
     for columns, alike in groupby(by_columns, key=columns_of):
-        update_alike(columns, list(alike))
+        update_alike(columns, list(alike), news)
 
 
-def columns_of(change: Change) -> list[str]:
+def columns_of(change: Change) -> tuple[str, ...]:
     """The names of what changes."""
-    return sorted(change.values)
+    return tuple(sorted(change.values))
 
 
 UPDATE: Final = """
     UPDATE payments_payment AS payment SET {assignments}
     FROM {records}
     WHERE payment.id = new.id AND payment.status = new.old_status AND payment.fence = new.old_fence
+    RETURNING payment.id
 """
+#: The same, with its news.
+MOVE: Final = f"WITH happened AS ({UPDATE}), {NEW_EVENTS}, {outbox.STAGED} SELECT id FROM happened"  # noqa: S608  # put together of our own parts  # nosec B608
 #: How a row is found again.
 FOUND_BY: Final = {"id": "uuid", "old_status": "text", "old_fence": "integer"}
 
 
-def update_alike(columns: Sequence[str], changes: Sequence[Change]) -> None:
+def update_alike(columns: tuple[str, ...], changes: Sequence[Change], news: News | None) -> None:
     """The statement."""
-    types = records.types_of(Payment, columns)
-    statement = UPDATE.format(
-        assignments=", ".join(f"{column} = new.{column}" for column in columns),
-        records=records.records(FOUND_BY | types, name="new"),
-    )
     rows = [
         {"id": payment.pk, "old_status": payment.status, "old_fence": payment.fence, **values}
         for payment, values in changes
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, records.parameters(rows))
-        if cursor.rowcount != len(changes):
-            raise LostRace(", ".join(str(payment.pk) for payment, _ in changes)[:500])
+    parameters = records.named("changes", rows)
+    with changed(changes) as payments:
+        if news is not None:
+            views = [represent(payment) for payment in payments]
+            told = tell(news.kind, payments, views, repeat(news.at, len(payments)))
+            parameters |= {name: records.document(listed) for name, listed in told.items()}
+        with connection.cursor() as cursor:
+            cursor.execute(statement_for(columns, UPDATE if news is None else MOVE), parameters)
+            if cursor.rowcount != len(changes):
+                raise LostRace(", ".join(str(payment.pk) for payment in payments)[:500])
+    if news is not None:
+        failpoint("event.written")
+
+
+@cache
+def statement_for(columns: tuple[str, ...], form: str) -> str:
+    """`UPDATE` or `MOVE`, for these columns."""
+    return form.format(
+        assignments=", ".join(f"{column} = new.{column}" for column in columns),
+        records=records.records(FOUND_BY | records.types_of(Payment, columns), name="new", parameter="changes"),
+    )
+
+
+@contextmanager
+def changed(changes: Sequence[Change]) -> Iterator[list[Payment]]:
+    """The payments as they will be; if the block fails, they are as before."""
+    before = [Change(payment, {name: getattr(payment, name) for name in values}) for payment, values in changes]
+    try:
+        yield apply(changes)
+    except BaseException:
+        apply(before)
+        raise
+
+
+def apply(changes: Sequence[Change]) -> list[Payment]:
+    """Give payments their new values."""
     for payment, values in changes:
         for name, value in values.items():
             setattr(payment, name, value)
+    return [payment for payment, _ in changes]
 
 
-def write_events(payments: Sequence[Payment], event_type: EventType) -> None:
-    """Append what has just happened to some payments, with each as it now is, and stage the announcements to others."""
-    views = [represent(payment) for payment in payments]
-    events = [event_of(payment, event_type, view) for payment, view in zip(payments, views, strict=True)]
-    ((moment,), *_) = records.insert(PaymentEvent, events, returning=["created_at"])
-    outbox.announce(
-        [
-            announcement_of(payment, view, event, at=moment)
-            for event, payment, view in zip(events, payments, views, strict=True)
-        ]
-    )
-    failpoint("event.written")
-
-
-def event_of(payment: Payment, event_type: EventType, view: PaymentView) -> dict[str, Any]:
+def event_of(payment: Payment, event_type: EventType, view: PaymentView, *, at: datetime) -> dict[str, Any]:
     """The row of an event."""
     return {
         "id": uuid7(),
@@ -191,16 +231,17 @@ def event_of(payment: Payment, event_type: EventType, view: PaymentView) -> dict
         "version": payment.version,
         "snapshot": {"schema": SNAPSHOT_SCHEMA, **view},
         "request_id": payment.request_id,
+        "created_at": at,
     }
 
 
-def announcement_of(payment: Payment, view: PaymentView, event: Mapping[str, Any], *, at: datetime) -> Announcement:
+def announcement_of(payment: Payment, view: PaymentView, event: Mapping[str, Any]) -> Announcement:
     """What others are told of an event."""
     kind: EventType = event["type"]
     return Announcement(
         kind=kind,
         event_id=event["id"],
-        body=cloud_events.encode(payment, view, event_id=event["id"], event_type=kind, at=at),
+        body=cloud_events.encode(payment, view, event_id=event["id"], event_type=kind, at=event["created_at"]),
         content_type=cloud_events.CONTENT_TYPE,
         request_id=payment.request_id,
     )

@@ -9,7 +9,8 @@ from merchants.models import Merchant, Mode
 from payments import transitions
 from payments.events import EventType
 from payments.ids import uuid7
-from payments.models import Payment
+from payments.models import Payment, PaymentEvent
+from payments.reads import represent
 from payments.states import Status
 
 #: What a row says, but for who computed it when.
@@ -43,7 +44,8 @@ def pay(
         revive_at=at + timedelta(minutes=1),
     )
     payment.save(force_insert=True)
-    transitions.write_events([payment], EventType.CREATED)
+    event = transitions.event_of(payment, EventType.CREATED, represent(payment), at=timezone.now())
+    PaymentEvent.objects.create(**event)
     return payment
 
 

@@ -2,7 +2,9 @@
 
 from django.db.models import QuerySet
 
+from messaging import outbox, records
 from messaging.models import OutboxMessage
+from messaging.outbox import Announcement
 
 
 def work() -> QuerySet[OutboxMessage]:
@@ -18,3 +20,8 @@ def announcements() -> QuerySet[OutboxMessage]:
 def subscribed() -> QuerySet[OutboxMessage]:
     """The events that a room of ours takes."""
     return OutboxMessage.objects.exclude(subscriber="").order_by("id")
+
+
+def announce(*announcements: Announcement) -> None:
+    """Stage events that no payment has a part in."""
+    records.insert(OutboxMessage, [row for each in announcements for row in outbox.rows_of(each)])

@@ -45,7 +45,7 @@ STATEMENT: Final = f"""
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
             status_code int, body text, location text, revive_after interval, charge_within interval, refused boolean
         ), patience
-    ), {idempotency.CLAIMED}, begun AS (
+    ), {idempotency.CLAIMED}, happened AS (
         SELECT
             asked.id,
             statement_timestamp() + asked.revive_after AS revive_at,
@@ -53,7 +53,7 @@ STATEMENT: Final = f"""
         FROM asked
         JOIN claimed ON claimed.payment_id = asked.id
         WHERE NOT asked.refused
-    ), {transitions.BEGUN}, {outbox.STAGED}
+    ), {transitions.NEW_PAYMENTS}, {transitions.NEW_EVENTS}, {outbox.STAGED}
     SELECT
         asked.number, claimed.fingerprint, claimed.status_code, claimed.body, claimed.location,
         claimed.payment_id IS DISTINCT FROM asked.id AS replayed

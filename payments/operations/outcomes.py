@@ -66,18 +66,18 @@ def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
         return True
     if payment.amount_captured and answer.reference in {payment.gateway_reference, payment.error_detail}:
         return False
-    record_late_success(payment, answer)
+    record_late_success(payment, answer, now=now)
     return True
 
 
-def record_late_success(payment: Payment, answer: Approved) -> None:
+def record_late_success(payment: Payment, answer: Approved, *, now: datetime) -> None:
     """Money moved for a payment that was closed without it, or moved twice. The state stays; people must decide.
 
     The order is held again, unless another payment has taken it meanwhile: then a refund is due.
     """
     log.error("payment_needs_review", payment_id=str(payment.pk), reason="late success", reference=answer.reference)
     if payment.amount_captured:
-        transitions.flag_for_review(payment, error_code="charged_twice", error_detail=answer.reference)
+        transitions.flag_for_review(payment, now=now, error_code="charged_twice", error_detail=answer.reference)
         return
     truth = {
         "amount_captured": payment.amount,
@@ -88,6 +88,6 @@ def record_late_success(payment: Payment, answer: Approved) -> None:
     }
     try:
         with transaction.atomic():
-            transitions.flag_for_review(payment, holds_order=True, **truth)
+            transitions.flag_for_review(payment, now=now, holds_order=True, **truth)
     except IntegrityError:
-        transitions.flag_for_review(payment, **truth)
+        transitions.flag_for_review(payment, now=now, **truth)

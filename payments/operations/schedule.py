@@ -138,5 +138,5 @@ def look_up_later(payment: Payment, *, detail: str, now: datetime) -> None:
     else:
         log.error("payment_needs_review", payment_id=str(payment.pk), reason="all look-ups proved nothing")
         transitions.flag_for_review(
-            payment, lease_expires_at=None, held_since=None, next_attempt_at=None, revive_at=None, **error
+            payment, now=now, lease_expires_at=None, held_since=None, next_attempt_at=None, revive_at=None, **error
         )

@@ -144,25 +144,26 @@ GUARDS = [
     guard(
         "the event is of the move's own transaction",
         "payments/transitions.py",
-        "write_events([payment for payment, _ in moves], entered(to))",
-        "transaction.on_commit(lambda: write_events([payment for payment, _ in moves], entered(to)))",
+        "UPDATE if news is None else MOVE), parameters)",
+        "UPDATE), parameters)\n"
+        '            later = "WITH happened AS (SELECT id FROM json_to_recordset(%(changes)s::json) AS it (id uuid))"\n'
+        '            later += f", {NEW_EVENTS}, {outbox.STAGED} SELECT 1"\n'
+        "            if news is not None:\n"
+        "                transaction.on_commit(lambda: connection.cursor().execute(later, parameters))",
         f"{EVERY_STEP}[pm_ok-accept-process]",
     ),
-    guard(
-        "the announcement of an event is of its own transaction",
-        "payments/transitions.py",
-        "outbox.announce(\n        [",
-        "(lambda told: transaction.on_commit(lambda: transaction.atomic(outbox.announce)(told)))(\n        [",
-        f"{EVERY_STEP}[pm_ok-accept-process]",
-    ),
-    guard(
-        "the announcement of a new payment is of its own transaction",
-        "payments/transitions.py",
-        '        rows["messages"] += [{"about"',
-        "        told = [announcement]\n"
-        "        transaction.on_commit(lambda told=told: transaction.atomic(outbox.announce)(told))\n"
-        '        rows["unknown"] = [{"about"',
-        f"{EVERY_STEP}[pm_ok-accept]",
+    *(
+        guard(
+            f"the announcement of {what} is of its own transaction",
+            "payments/transitions.py",
+            '        rows["messages"] += [{"about"',
+            "        told = list(outbox.rows_of(announcement))\n"
+            "        insert = transaction.atomic(records.insert)\n"
+            "        transaction.on_commit(lambda told=told: insert(outbox.OutboxMessage, told))\n"
+            '        rows["unknown"] = [{"about"',
+            f"{EVERY_STEP}[{how}]",
+        )
+        for what, how in [("an event", "pm_ok-accept-process"), ("a new payment", "pm_ok-accept")]
     ),
     guard(
         "in a list, of those that claim the same the first goes first",

@@ -62,7 +62,7 @@ def succeed(payment, detours=0):
     with transaction.atomic():
         transitions.move(payment, Status.PROCESSING, now=timezone.now())
         for _ in range(detours):
-            transitions.flag_for_review(payment)
+            transitions.flag_for_review(payment, now=timezone.now())
         transitions.move(payment, Status.SUCCEEDED, now=timezone.now(), amount_captured=payment.amount)
 
 

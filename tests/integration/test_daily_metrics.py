@@ -88,7 +88,7 @@ def test_money_that_came_late_is_not_called_a_failure(merchant, whole):
     compute()
     assert whole().failed == 1
     with transaction.atomic():
-        flag_for_review(payment, amount_captured=payment.amount, error_code="late_success")
+        flag_for_review(payment, now=payment.created_at, amount_captured=payment.amount, error_code="late_success")
     compute()
     assert (whole().failed, whole().succeeded, whole(currency="EUR").volume) == (0, 1, 1000)
     assert whole().reasons == {}

@@ -81,9 +81,9 @@ def states(payments):
 @pytest.mark.parametrize("count", [1, 5, 64])
 def test_no_payment_of_a_list_costs_a_statement_of_its_own(some, count, django_assert_num_queries):
     payments = some(count)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(5):
         claims = claim_payments(pk_of(payments))
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(5):
         assert settle([Answered(claim, Approved(reference=str(claim.attempt_id))) for claim in claims]) == []
     assert states(payments) == ["succeeded"] * count
     assert Attempt.objects.filter(outcome="approved").count() == count

@@ -6,8 +6,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from merchants.models import Mode
+from payments.gateways.base import Approved
 from payments.models import Payment
-from payments.operations import PaymentRequest, insert
+from payments.operations import PaymentRequest, claims, insert
+from payments.operations.claims import claim_payments
+from payments.operations.settle import Answered, settle
 from payments.operations.wishes import Wish, prepare
 from payments.transitions import Change, stay_all
 
@@ -69,3 +72,16 @@ def test_what_is_asked_again_and_again_is_prepared(merchant):
             cursor.execute("SELECT slug FROM merchants_merchant WHERE id = %s", [merchant.pk])
         cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT slug FROM%'")
         assert cursor.fetchone() == (1,)
+
+
+def test_a_claim_and_a_settlement_read_no_payments_but_their_own_by_plans_that_are_kept(many):
+    payments = Payment.objects.order_by("id").values_list("pk", flat=True)[:12]
+    for payment_id in payments:
+        (claim,) = claim_payments([payment_id])
+        assert settle([Answered(claim, Approved(reference="r"))]) == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans > 0")
+        kept = [statement for (statement,) in cursor.fetchall()]
+        for part in ("FOR NO KEY UPDATE", "INSERT INTO payments_attempt", "UPDATE payments_attempt", "WITH happened"):
+            assert any(part in statement for statement in kept), part
+    assert "Seq Scan on payments_payment" not in plan(claims.LOCK, [[many.pk]])

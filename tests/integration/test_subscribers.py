@@ -7,12 +7,13 @@ import pytest
 from django.db import OperationalError, connections, transaction
 from dramatiq import Message
 
-from messaging import outbox, subscribers
+from messaging import subscribers
 from messaging.models import OutboxMessage
 from messaging.publisher import Published
 from messaging.relay import run_once as relay_once
 from messaging.subscribers import run_once
 from tests.announcing import announcement
+from tests.outbox import announce as stage_events
 from tests.outbox import subscribed, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,7 +62,7 @@ def effects():
 def announce(count=1):
     ids = [uuid.uuid4() for _ in range(count)]
     with transaction.atomic():
-        outbox.announce([announcement(id_, request_id="r-1") for id_ in ids])
+        stage_events(*(announcement(id_, request_id="r-1") for id_ in ids))
     return ids
 
 

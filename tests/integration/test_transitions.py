@@ -170,7 +170,7 @@ def test_no_payment_is_moved_outside_a_transaction(payment_in):
 def test_asking_people_to_look_is_an_event_and_no_move(payment_in):
     payment = payment_in(Status.SUCCEEDED)
     with transaction.atomic():
-        transitions.flag_for_review(payment, error_code="charged_twice")
+        transitions.flag_for_review(payment, now=timezone.now(), error_code="charged_twice")
     stored = Payment.objects.get()
     assert (stored.status, stored.version, stored.needs_review) == ("succeeded", 2, True)
     assert [event.type for event in stored.events.all()] == [EventType.NEEDS_REVIEW]
