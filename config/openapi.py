@@ -8,6 +8,8 @@ from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
 
+import merchants.schema  # noqa: F401  # tells drf-spectacular of our credentials
+
 #: Name -> what the documentation says of it.
 LIMIT_HEADERS: Final = {
     "RateLimit-Policy": "The limits that the request counted against: how many requests (`q`) in how many seconds "

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib.admin import AdminSite
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import URLPattern, URLResolver, path
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.module_loading import autodiscover_modules
 
 from console import confirm_views, second_factor_views
 from merchants import audit, sessions
@@ -16,7 +18,41 @@ from merchants.models import LoginSession
 
 
 class ConsoleSite(AdminSite):
-    """All its pages are behind `console.guard`."""
+    """All its pages are behind `console.guard`. They are found when one is asked for first: of all processes only those
+    that serve the web have use for them.
+    """
+
+    site_header = "Payments"
+    site_title = "Payments console"
+    index_title = "Console"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.pages: dict[Any, Any] | None = None
+
+    @property
+    def _registry(self) -> dict[Any, Any]:
+        """Model -> its pages."""
+        if self.pages is None:
+            self.pages = {}
+            autodiscover_modules("admin", register_to=self)
+            self.leave_out()
+        return self.pages
+
+    @_registry.setter
+    def _registry(self, pages: dict[Any, Any]) -> None:
+        """Django puts it back as it was where an app has no pages."""
+        self.pages = pages
+
+    def leave_out(self) -> None:
+        """Drop what should not be in the console.
+
+        django_dramatiq's task list shows arguments and tracebacks unescaped; the lists of one-time passwords show
+        the secrets themselves; groups grant nothing here.
+        """
+        for label in ("django_dramatiq", "otp_static", "otp_totp"):
+            self.unregister(list(filter(self.is_registered, apps.get_app_config(label).get_models())))
+        self.unregister(apps.get_model("auth", "Group"))
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """With ours in front: the last of Django's takes every address."""

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest
-from rest_framework.request import Request
 
 from merchants.addresses import client_address
 from merchants.models import AuditEntry, Merchant
@@ -35,10 +34,12 @@ class Who:
 SYSTEM = Who("system", AuditEntry.Via.SYSTEM)
 
 
-def by(request: HttpRequest | Request) -> Who:
-    """Whoever sends this request: a caller of the API, or staff in the console."""
-    caller: Any = request.user
-    via = AuditEntry.Via.API if isinstance(request, Request) else AuditEntry.Via.CONSOLE
+def by(request: Any) -> Who:
+    """Whoever sends this request: staff in the console by Django's own, or a caller of the API by the one that Django
+    REST framework puts around it.
+    """
+    caller = request.user
+    via = AuditEntry.Via.CONSOLE if isinstance(request, HttpRequest) else AuditEntry.Via.API
     if isinstance(caller, Principal):
         actor = f"user:{caller.user.get_username()}" if caller.user else caller.id
     else:
@@ -46,7 +47,7 @@ def by(request: HttpRequest | Request) -> Who:
     return sender(request, actor, via)
 
 
-def sender(request: HttpRequest | Request, actor: str, via: AuditEntry.Via) -> Who:
+def sender(request: Any, actor: str, via: AuditEntry.Via) -> Who:
     """The same where the request does not tell who that is."""
     return Who(actor, via, client_address(plain(request)), request.META.get("HTTP_X_REQUEST_ID", ""))
 

@@ -12,7 +12,7 @@ from rest_framework import serializers
 
 from merchants.models import Merchant, Mode
 from merchants.refusals import Refused
-from payments.fields import without_card_numbers
+from payments.cards import without_card_numbers
 from payments.idempotency import choose_key
 from payments.operations import PaymentRequest
 from payments.problems import walk

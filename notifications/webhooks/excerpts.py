@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import Final
 
-from payments.fields import without_card_numbers
+from payments.cards import without_card_numbers
 
 MAX_CHARACTERS: Final = 1_000
 #: What is searched at most, in bytes: a hostile answer of this size costs some tens of milliseconds.

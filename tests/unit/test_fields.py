@@ -6,7 +6,8 @@ import pytest
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from merchants.models import Merchant
-from payments.fields import AmountField, CurrencyField, has_card_number
+from payments.cards import has_card_number
+from payments.fields import AmountField, CurrencyField
 from payments.serializers import PaymentRequestSerializer
 
 #: Test numbers that the card networks publish: 13 to 19 digits.

@@ -15,7 +15,7 @@ from config.environment import is_webhook_secret
 from notifications.webhooks.documents import MAX_BYTES, DocumentTooLarge, document_of
 from notifications.webhooks.excerpts import MAX_CHARACTERS, excerpt
 from notifications.webhooks.signing import headers_of, new_secret
-from payments.fields import has_card_number
+from payments.cards import has_card_number
 
 THEN = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 PAYMENT = {"id": "p-1", "amount": "10.00", "description": "Größe", "metadata": {"b": "2", "a": "1"}}

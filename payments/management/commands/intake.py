@@ -13,6 +13,7 @@ class Command(BaseCommand):
     """The intake process. Messages are taken one after the other; several instances share the queue."""
 
     help = "Accept payments from the queue of messages from outside. Run one or several."
+    requires_system_checks = ()  # they would load all that the web process serves
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM."""
