@@ -182,57 +182,91 @@ GROUPS: Final = (
     "day, mode, gateway",
     "day, mode",
 )
+FINEST: Final = GROUPS[0]
+#: Whether two rows are of the same group.
+SAME: Final = """
+    {0}.day = numbers.day AND {0}.mode = numbers.mode
+    AND coalesce({0}.merchant_id::text, '') = coalesce(numbers.merchant_id::text, '')
+    AND {0}.currency = numbers.currency AND {0}.gateway = numbers.gateway
+"""
 #: The columns that are computed, in the order of the SELECT.
 COMPUTED: Final = (
     *("accepted", "succeeded", "failed", "canceled", "volume", "refunded", "refunds", "attempts"),
     *("seconds_mean", "seconds_p50", "seconds_p95", "seconds_p99", "reasons"),
 )
+#: Payments are sorted once, into cells, of which the groups are put together. A group that is one cell, as are mostly
+#: those of a merchant with one currency and one gateway, has the cell's percentiles. Others' cannot be told from those of
+#: their cells, and the payments are sorted again.
 UPSERT: Final = f"""
     WITH payment AS MATERIALIZED (
-        SELECT (created_at AT TIME ZONE time_zone)::date AS day,
-            merchant_id, mode, currency, gateway, status, amount_captured, amount_refunded, charge_attempts,
+        SELECT day, merchant_id, mode, currency, gateway, amount_captured, amount_refunded, charge_attempts,
             -- Whole microseconds: the sum of fractions would depend on their order.
-            (1e6 * extract(epoch FROM finished_at - created_at))::bigint AS micros,
+            (1e6::float8 * date_part('epoch', finished_at - created_at))::bigint AS micros,
             -- Paid late, after it had failed: the money is there, and that is what counts.
             CASE WHEN amount_captured > 0 THEN 'succeeded' ELSE status END AS became,
             CASE WHEN status = 'failed' AND amount_captured = 0
                 THEN coalesce(nullif(decline_code, ''), nullif(error_code, ''), 'unknown') END AS reason
-        FROM payments_payment AS payment
-        JOIN (SELECT id, time_zone FROM merchants_merchant) AS merchant ON merchant.id = merchant_id
-        WHERE created_at >= %(begins)s AND created_at < %(ends)s
-            AND (created_at AT TIME ZONE time_zone)::date BETWEEN %(first)s AND %(last)s
-    ), numbers AS (
-        SELECT day, merchant_id, mode, coalesce(currency, '') AS currency, coalesce(gateway, '') AS gateway,
+        FROM (
+            -- Behind OFFSET 0 the day is told once for each.
+            SELECT payment.*, (created_at AT TIME ZONE time_zone)::date AS day
+            FROM payments_payment AS payment
+            JOIN (SELECT id, time_zone FROM merchants_merchant) AS merchant ON merchant.id = merchant_id
+            WHERE created_at >= %(begins)s AND created_at < %(ends)s
+            OFFSET 0
+        ) AS payment
+        WHERE day BETWEEN %(first)s AND %(last)s
+    ), cell AS MATERIALIZED (
+        SELECT {FINEST},
             count(*) AS accepted,
             count(*) FILTER (WHERE became = 'succeeded') AS succeeded,
             count(*) FILTER (WHERE became = 'failed') AS failed,
             count(*) FILTER (WHERE became = 'canceled') AS canceled,
-            CASE WHEN grouping(currency) = 0 THEN sum(amount_captured)::bigint END AS volume,
-            CASE WHEN grouping(currency) = 0 THEN sum(amount_refunded)::bigint END AS refunded,
+            sum(amount_captured) AS volume,
+            sum(amount_refunded) AS refunded,
             count(*) FILTER (WHERE amount_refunded > 0) AS refunds,
-            sum(charge_attempts)::bigint AS attempts,
-            (avg(micros) / 1e6)::float8 AS seconds_mean,
+            sum(charge_attempts) AS attempts,
+            count(micros) AS finished,
+            sum(micros) AS micros,
             percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY micros) AS percentiles
-        FROM payment
-        GROUP BY GROUPING SETS ({", ".join(f"({group})" for group in GROUPS)})
+        FROM payment GROUP BY {FINEST}
+    ), numbers AS MATERIALIZED (
+        SELECT day, merchant_id, mode, coalesce(currency, '') AS currency, coalesce(gateway, '') AS gateway,
+            sum(accepted)::bigint AS accepted, sum(succeeded)::bigint AS succeeded, sum(failed)::bigint AS failed,
+            sum(canceled)::bigint AS canceled,
+            CASE WHEN grouping(currency) = 0 THEN sum(volume)::bigint END AS volume,
+            CASE WHEN grouping(currency) = 0 THEN sum(refunded)::bigint END AS refunded,
+            sum(refunds)::bigint AS refunds, sum(attempts)::bigint AS attempts,
+            (sum(micros) / nullif(sum(finished), 0) / 1e6)::float8 AS seconds_mean,
+            count(*) AS cells, min(percentiles) AS percentiles
+        FROM cell GROUP BY GROUPING SETS ({", ".join(f"({group})" for group in GROUPS)})
+    ), mixed AS (
+        SELECT numbers.day, numbers.merchant_id, numbers.mode, numbers.currency, numbers.gateway,
+            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY payment.micros) AS percentiles
+        FROM numbers
+        JOIN payment ON payment.day = numbers.day AND payment.mode = numbers.mode
+            AND (numbers.merchant_id IS NULL OR payment.merchant_id = numbers.merchant_id)
+            AND numbers.currency IN ('', payment.currency) AND numbers.gateway IN ('', payment.gateway)
+        WHERE numbers.cells > 1
+        GROUP BY numbers.day, numbers.merchant_id, numbers.mode, numbers.currency, numbers.gateway
+    ), reasons AS (
+        SELECT {FINEST}, reason, count(*) AS times FROM payment WHERE reason IS NOT NULL GROUP BY {FINEST}, reason
     ), counted AS (
         SELECT day, merchant_id, mode, coalesce(currency, '') AS currency, coalesce(gateway, '') AS gateway,
-            reason, count(*) AS times
-        FROM payment WHERE reason IS NOT NULL
-        GROUP BY GROUPING SETS ({", ".join(f"({group}, reason)" for group in GROUPS)})
+            reason, sum(times)::bigint AS times
+        FROM reasons GROUP BY GROUPING SETS ({", ".join(f"({group}, reason)" for group in GROUPS)})
     ), why AS (
         SELECT day, merchant_id, mode, currency, gateway, jsonb_object_agg(reason, times) AS reasons
         FROM counted GROUP BY day, merchant_id, mode, currency, gateway
     ), computed AS (
         SELECT numbers.day, numbers.merchant_id, numbers.mode, numbers.currency, numbers.gateway,
             accepted, succeeded, failed, canceled, volume, refunded, refunds, attempts, seconds_mean,
-            percentiles[1] / 1e6 AS seconds_p50, percentiles[2] / 1e6 AS seconds_p95,
-            percentiles[3] / 1e6 AS seconds_p99,
+            known.percentiles[1] / 1e6 AS seconds_p50, known.percentiles[2] / 1e6 AS seconds_p95,
+            known.percentiles[3] / 1e6 AS seconds_p99,
             coalesce(reasons, '{{}}') AS reasons
-        FROM numbers LEFT JOIN why
-            ON why.day = numbers.day AND why.mode = numbers.mode
-            AND coalesce(why.merchant_id::text, '') = coalesce(numbers.merchant_id::text, '')
-            AND why.currency = numbers.currency AND why.gateway = numbers.gateway
+        FROM numbers
+        LEFT JOIN mixed ON {SAME.format("mixed")}
+        LEFT JOIN why ON {SAME.format("why")},
+        LATERAL (SELECT CASE WHEN cells = 1 THEN numbers.percentiles ELSE mixed.percentiles END) AS known (percentiles)
     ), written AS (
         INSERT INTO analytics_dailymetric AS stored
             (day, merchant_id, mode, currency, gateway, {", ".join(COMPUTED)})
@@ -246,9 +280,7 @@ UPSERT: Final = f"""
         -- Payments are never deleted; but a merchant that moves to another time zone moves them to other days.
         DELETE FROM analytics_dailymetric AS stored
         WHERE day BETWEEN %(first)s AND %(last)s AND NOT EXISTS (
-            SELECT FROM numbers WHERE numbers.day = stored.day AND numbers.mode = stored.mode
-            AND coalesce(numbers.merchant_id::text, '') = coalesce(stored.merchant_id::text, '')
-            AND numbers.currency = stored.currency AND numbers.gateway = stored.gateway
+            SELECT FROM numbers WHERE {SAME.format("stored")}
         )
         RETURNING 1
     )

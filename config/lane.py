@@ -13,13 +13,13 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from merchants.sharing import MOST
+
 log = structlog.get_logger(__name__)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-#: How many questions are answered together: what one more adds to a statement is little by then, and all wait for it.
-MOST: Final = 100
 #: How long (s) a list may take: far above any that is well. Those who wait then get no answer, and as long as the list
 #: still hangs nobody else begins to wait.
 PATIENCE: Final = 5.0

@@ -41,7 +41,7 @@ class TextFilter(admin.SimpleListFilter):
 
     def condition(self, text: str) -> Q:
         """What is asked for."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass says
 
 
 class ActorFilter(TextFilter):

@@ -16,6 +16,8 @@ from prometheus_client import multiprocess
 
 workers = int(os.environ.get("WEB_PROCESSES", "2"))
 asgi_lifespan = "off"
+#: Not uvloop wherever that is installed: it gained nothing, and what runs must not depend on it.
+asgi_loop = "asyncio"
 #: Load the application once, then fork: faster start, shared memory.
 preload_app = True
 #: Above `lock_timeout`, the longest that a request waits in the database.

@@ -29,7 +29,7 @@ class ByCursor(CursorPagination):
 
     def is_position(self, text: str) -> bool:
         """Whether rows can stand at it."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass says
 
     def get_page_size(self, request: Request) -> int:
         """How many entries a page has.

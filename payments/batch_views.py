@@ -22,7 +22,7 @@ from merchants.plain_request import plain
 from merchants.principal import Principal, caller_of
 from merchants.strict import KnownFieldsOnly
 from payments.errors import TooManyPayments
-from payments.idempotency import Answer, choose_key
+from payments.idempotency import Answer, key_of
 from payments.operations import Outcome, Wish, accept_payments, attempt
 from payments.parsers import ExactJSONParser
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer, problems, request_in
@@ -182,11 +182,10 @@ def accept_with(
 
 def wish_of(item: Item, ticket: Ticket, caller: Principal, *, request_id: str, now: datetime) -> Wish:
     """What is asked for. Raises Refused, ValidationError."""
-    key = item.get("idempotency_key")
     return Wish(
         merchant=caller.merchant,
         mode=caller.mode,
-        idempotency_key=choose_key(None, None if key is None else str(key)),
+        idempotency_key=key_of(item),
         request=request_in(item, merchant=caller.merchant),
         request_id=request_id,
         now=now,

@@ -19,7 +19,7 @@ from merchants.callers import Credential, callers_behind
 from merchants.limits import Usage
 from merchants.models import Scope
 from merchants.principal import Principal
-from payments.idempotency import Answer, choose_key
+from payments.idempotency import Answer, key_of
 from payments.operations import Outcome, Wish, accept_at_once
 from payments.parsers import read_document
 from payments.serializers import request_in
@@ -69,11 +69,10 @@ def read(asked: Asked, caller: Principal | None, *, now: datetime) -> Ready | No
         return None
     try:
         body = read_document(asked.body)
-        in_body = body.get("idempotency_key") if isinstance(body, dict) else None
         wish = Wish(
             merchant=caller.merchant,
             mode=caller.mode,
-            idempotency_key=choose_key(asked.idempotency_key, None if in_body is None else str(in_body)),
+            idempotency_key=key_of(body, header=asked.idempotency_key),
             request=request_in(body, merchant=caller.merchant),
             request_id=asked.request_id,
             now=now,

@@ -39,6 +39,16 @@ class Answer:
     replayed: bool = False
 
 
+def key_of(body: Any, *, header: str | None = None) -> str:
+    """A request's idempotency key: from its header `Idempotency-Key`, or the field `idempotency_key` of its body.
+
+    Raises:
+        IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyMismatch: see there.
+    """
+    given = body.get("idempotency_key") if isinstance(body, dict) else None
+    return choose_key(header, None if given is None else str(given))
+
+
 def choose_key(header: str | None, field: str | None) -> str:
     """The request's idempotency key, from its header or from its body.
 

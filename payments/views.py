@@ -18,7 +18,7 @@ from merchants.plain_request import plain
 from merchants.principal import caller_of
 from payments.errors import TooManyPayments
 from payments.filters import PaymentFilter
-from payments.idempotency import Answer, choose_key
+from payments.idempotency import Answer, key_of
 from payments.models import Payment
 from payments.operations import accept_payment
 from payments.pages import NewestFirst
@@ -90,8 +90,7 @@ class PaymentsView(GenericAPIView[Payment]):
         ticket = buckets.take(caller.merchant, caller.mode)
         limits.note(plain(request), limits.usage_of(ticket))
         body = request.data
-        in_body = body.get("idempotency_key") if isinstance(body, dict) else None
-        key = choose_key(request.headers.get("Idempotency-Key"), None if in_body is None else str(in_body))
+        key = key_of(body, header=request.headers.get("Idempotency-Key"))
         asked = request_in(body, merchant=caller.merchant)
         try:
             answer = accept_payment(

@@ -32,7 +32,7 @@ WITH number AS (
            'EUR', CASE WHEN declined THEN 0 ELSE 1000 + i % 9000 END, 0, 'past-' || i, 'customer-' || i % 5000, '',
            '{{}}', 'pm_ok', '', 'past-' || i, 'sandbox', 'ch_' || i, 1, NOT declined, false, 1, 1, 0, 0, 0,
            CASE WHEN declined THEN 'declined' ELSE '' END, CASE WHEN declined THEN 'card_declined' ELSE '' END, '',
-           at, at + interval '200 milliseconds'
+           at, at + (190 + 900 * (hashint8(i) & 1023) / 1024.0 * (hashint8(-i) & 1023) / 1024.0) * interval '1 ms'
     FROM past, merchant
     RETURNING id, merchant_id, created_at, status, request_id
 ), attempt AS (
