@@ -195,8 +195,8 @@ COMPUTED: Final = (
     *("seconds_mean", "seconds_p50", "seconds_p95", "seconds_p99", "reasons"),
 )
 #: Payments are sorted once, into cells, of which the groups are put together. A group that is one cell, as are mostly
-#: those of a merchant with one currency and one gateway, has the cell's percentiles. Others' cannot be told from those of
-#: their cells, and the payments are sorted again.
+#: those of a merchant with one currency and one gateway, has the cell's percentiles. Of others they cannot be told from
+#: the cells', and the payments are sorted again.
 UPSERT: Final = f"""
     WITH payment AS MATERIALIZED (
         SELECT day, merchant_id, mode, currency, gateway, amount_captured, amount_refunded, charge_attempts,
