@@ -22,7 +22,7 @@ class Command(BaseCommand):
     """The relay process. Without RABBITMQ_URL it hosts the in-process broker and the workers as well."""
 
     help = "Publish the outbox to RabbitMQ and rescue what got stuck. Run one or several."
-    requires_system_checks = ()  # they would load all that the web process serves
+    requires_system_checks = ("translation",)  # all others would load what the web process serves
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM."""

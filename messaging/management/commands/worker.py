@@ -17,7 +17,7 @@ class Command(BaseCommand):
     """A worker process: one process, several threads, no children. Scale it by count."""
 
     help = "Run the actors. One process with several threads; run as many as the work needs."
-    requires_system_checks = ()  # they would load all that the web process serves
+    requires_system_checks = ("translation",)  # all others would load what the web process serves
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Threads, and the queues to serve."""
