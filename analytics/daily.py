@@ -189,6 +189,9 @@ SAME: Final = """
     AND coalesce({0}.merchant_id::text, '') = coalesce(numbers.merchant_id::text, '')
     AND {0}.currency = numbers.currency AND {0}.gateway = numbers.gateway
 """
+#: A payment as one of a group, and whether the group has its currency and gateway.
+MEMBER: Final = "day, numbers.merchant_id, mode, numbers.currency, numbers.gateway, micros"
+COVERS: Final = "numbers.currency IN ('', payment.currency) AND numbers.gateway IN ('', payment.gateway)"
 #: The columns that are computed, in the order of the SELECT.
 COMPUTED: Final = (
     *("accepted", "succeeded", "failed", "canceled", "volume", "refunded", "refunds", "attempts"),
@@ -240,14 +243,16 @@ UPSERT: Final = f"""
             count(*) AS cells, min(percentiles) AS percentiles
         FROM cell GROUP BY GROUPING SETS ({", ".join(f"({group})" for group in GROUPS)})
     ), mixed AS (
-        SELECT numbers.day, numbers.merchant_id, numbers.mode, numbers.currency, numbers.gateway,
-            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY payment.micros) AS percentiles
-        FROM numbers
-        JOIN payment ON payment.day = numbers.day AND payment.mode = numbers.mode
-            AND (numbers.merchant_id IS NULL OR payment.merchant_id = numbers.merchant_id)
-            AND numbers.currency IN ('', payment.currency) AND numbers.gateway IN ('', payment.gateway)
-        WHERE numbers.cells > 1
-        GROUP BY numbers.day, numbers.merchant_id, numbers.mode, numbers.currency, numbers.gateway
+        SELECT day, merchant_id, mode, currency, gateway,
+            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY micros) AS percentiles
+        FROM (
+            SELECT {MEMBER} FROM numbers
+            JOIN payment USING (day, mode, merchant_id) WHERE cells > 1 AND {COVERS}
+            UNION ALL
+            SELECT {MEMBER} FROM numbers
+            JOIN payment USING (day, mode) WHERE cells > 1 AND numbers.merchant_id IS NULL AND {COVERS}
+        ) AS member
+        GROUP BY day, merchant_id, mode, currency, gateway
     ), reasons AS (
         SELECT {FINEST}, reason, count(*) AS times FROM payment WHERE reason IS NOT NULL GROUP BY {FINEST}, reason
     ), counted AS (

@@ -91,13 +91,27 @@ def indented_traceback(out: TextIO, exc_info: Any) -> None:
     out.write("".join(f"\n    {in_one_line(line)}" for line in lines if line))
 
 
+#: Whatever is no plain JSON is shown as by `print`: what a class hides from there, such as a secret, stays hidden.
+JSON_OPTIONS: Final = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
+#: What may be more than a sign on somebody's terminal.
+NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+
+
 def to_json(event: Any, **_options: Any) -> str:
     """One line of ASCII, whatever is in it: what commands a terminal is written as an escape."""
-    with suppress(TypeError):  # of half a surrogate pair, or a number of more than 64 bits
-        line = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
-        if line.isascii():
-            return line.decode()
-    return json.dumps(event, default=repr, separators=(",", ":"))
+    try:
+        line = orjson.dumps(event, default=repr, option=JSON_OPTIONS).decode()
+    except Exception:  # noqa: BLE001  # half a surrogate pair, a ring, a `repr` that fails: not the fault of what is told
+        line = json.dumps({name: shown(value) for name, value in event.items()}, separators=(",", ":"))
+    return line if line.isascii() else NOT_ASCII.sub(lambda sign: json.dumps(sign[0])[1:-1], line)
+
+
+def shown(value: Any) -> str:
+    """A value that may be anything."""
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except Exception:  # noqa: BLE001  # its own
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def renderers(style: str) -> list[Any]:
@@ -118,7 +132,7 @@ class Stream:
 
     def write(self, line: str) -> None:
         """One line."""
-        with suppress(OSError, ValueError):
+        with suppress(Exception):
             sys.stderr.write(f"{line}\n")
 
     debug = info = warning = error = critical = exception = write

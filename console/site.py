@@ -1,10 +1,10 @@
 """The admin site of the console: Django's, with the pages by which staff show who they are."""
 
-from typing import Any
+from typing import Any, Final
 
-from django.apps import apps
 from django.contrib.admin import AdminSite
 from django.db import transaction
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import URLPattern, URLResolver, path
 from django.utils import timezone
@@ -15,6 +15,9 @@ from console import confirm_views, second_factor_views
 from merchants import audit, sessions
 from merchants.confirmation import confirmed
 from merchants.models import LoginSession
+
+#: Apps whose pages are not in the console: see `is_left_out`.
+LEFT_OUT: Final = frozenset({"django_dramatiq", "otp_static", "otp_totp"})
 
 
 class ConsoleSite(AdminSite):
@@ -32,11 +35,14 @@ class ConsoleSite(AdminSite):
 
     @property
     def _registry(self) -> dict[Any, Any]:
-        """Model -> its pages."""
+        """Model -> its pages. Where some cannot be found there are none, and the web process does not start."""
         if self.pages is None:
             self.pages = {}
-            autodiscover_modules("admin", register_to=self)
-            self.leave_out()
+            try:
+                autodiscover_modules("admin", register_to=self)
+            except BaseException:
+                self.pages = None
+                raise
         return self.pages
 
     @_registry.setter
@@ -44,15 +50,10 @@ class ConsoleSite(AdminSite):
         """Django puts it back as it was where an app has no pages."""
         self.pages = pages
 
-    def leave_out(self) -> None:
-        """Drop what should not be in the console.
-
-        django_dramatiq's task list shows arguments and tracebacks unescaped; the lists of one-time passwords show
-        the secrets themselves; groups grant nothing here.
-        """
-        for label in ("django_dramatiq", "otp_static", "otp_totp"):
-            self.unregister(list(filter(self.is_registered, apps.get_app_config(label).get_models())))
-        self.unregister(apps.get_model("auth", "Group"))
+    def register(self, model_or_iterable: Any, *args: Any, **options: Any) -> None:
+        """Add pages, but none of what should not be in the console, whoever asks for them, and whenever."""
+        models = [model_or_iterable] if isinstance(model_or_iterable, type) else model_or_iterable
+        super().register([model for model in models if not is_left_out(model)], *args, **options)
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """With ours in front: the last of Django's takes every address."""
@@ -83,3 +84,10 @@ class ConsoleSite(AdminSite):
             sessions.end_all(user=user, why=LoginSession.End.CHANGED, now=timezone.now())
             audit.record(audit.by(request), "user.password_changed", subject=f"user:{user.pk}")
         return response
+
+
+def is_left_out(model: type[Model]) -> bool:
+    """django_dramatiq's task list shows arguments and tracebacks unescaped; the lists of one-time passwords show the
+    secrets themselves; groups grant nothing here.
+    """
+    return model._meta.app_label in LEFT_OUT or model._meta.label == "auth.Group"  # noqa: SLF001  # Django documents it

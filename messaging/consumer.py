@@ -22,9 +22,9 @@ from messaging.failpoints import failpoint
 log = structlog.get_logger(__name__)
 foreign_headers.install()
 
-#: Messages that RabbitMQ hands over ahead of time: enough to hide the way to it, few enough to share with others, and
-#: to hold in memory should each be as large as RabbitMQ lets through (16 MB).
-PREFETCH: Final = 100
+#: Messages that RabbitMQ hands over ahead of time: enough to share a statement among, few enough to share with others.
+#: Should each be as large as RabbitMQ 4 lets through (16 MB) they are 800 MB: whoever may publish here may charge, too.
+PREFETCH: Final = 50
 #: How long (s) one look for messages lasts when there are none.
 POLL: Final = 0.5
 #: Waits (s) while RabbitMQ is away, and between two tries of one message.

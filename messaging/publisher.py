@@ -103,7 +103,8 @@ class CorkableConnection(pika.SelectConnection):
         try:
             yield
             held, self.held = b"".join(self.held), None
-            self._adapter_emit_data(held)
+            if held:
+                self._adapter_emit_data(held)
         finally:
             self.held = None
 

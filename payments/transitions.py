@@ -203,7 +203,7 @@ def statement_for(columns: tuple[str, ...], form: str) -> str:
 
 @contextmanager
 def changed(changes: Sequence[Change]) -> Iterator[list[Payment]]:
-    """The payments as they will be; if the block fails, they are as before."""
+    """The payments as they will be; if the block fails, these are as before."""
     before = [Change(payment, {name: getattr(payment, name) for name in values}) for payment, values in changes]
     try:
         yield apply(changes)

@@ -69,6 +69,7 @@ def lock_payments(payment_ids: Iterable[UUID], *, skip_locked: bool = False) -> 
     Without those that do not exist, and with `skip_locked` without those that somebody else has locked. NO KEY leaves
     inserts of events and attempts free.
     """
+    assert connection.in_atomic_block, "a lock ends with its transaction"
     with connection.cursor() as cursor:
         cursor.execute(f"{LOCK} SKIP LOCKED" if skip_locked else LOCK, [list(payment_ids)])
         rows = cursor.fetchall()

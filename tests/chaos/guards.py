@@ -157,13 +157,29 @@ GUARDS = [
             f"the announcement of {what} is of its own transaction",
             "payments/transitions.py",
             '        rows["messages"] += [{"about"',
-            "        told = list(outbox.rows_of(announcement))\n"
-            "        insert = transaction.atomic(records.insert)\n"
-            "        transaction.on_commit(lambda told=told: insert(outbox.OutboxMessage, told))\n"
-            '        rows["unknown"] = [{"about"',
+            f"        if kind {which} EventType.CREATED:\n"
+            "            told = list(outbox.rows_of(announcement))\n"
+            "            insert = transaction.atomic(records.insert)\n"
+            "            transaction.on_commit(lambda told=told: insert(outbox.OutboxMessage, told))\n"
+            "            continue\n"
+            '        rows["messages"] += [{"about"',
             f"{EVERY_STEP}[{how}]",
         )
-        for what, how in [("an event", "pm_ok-accept-process"), ("a new payment", "pm_ok-accept")]
+        for what, which, how in [("an event", "!=", "pm_ok-accept-process"), ("a new payment", "==", "pm_ok-accept")]
+    ),
+    guard(
+        "of a list only what is settled is acknowledged",
+        "messaging/consumer.py",
+        "        channel.basic_ack(head, multiple=True)",
+        "        channel.basic_ack(inbox[-1].tag if inbox else head, multiple=True)",
+        "tests/integration/test_consumer.py::test_what_is_left_of_a_list_is_handled_before_anything_that_comes_later",
+    ),
+    guard(
+        "a change that failed is taken back in memory, too",
+        "payments/transitions.py",
+        "        apply(before)\n",
+        "",
+        "tests/integration/test_transitions.py::test_a_change_that_fails_leaves_the_payment_as_it_was_read",
     ),
     guard(
         "in a list, of those that claim the same the first goes first",

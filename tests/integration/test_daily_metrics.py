@@ -312,6 +312,22 @@ def test_named_days_alone_never_count_as_having_seen_everything(merchant):
 # --- an independent computation
 
 
+def members(frame, row):
+    """The payments that a row is about."""
+    group = frame[frame.day == row.day]
+    for column in ("merchant_id", "currency", "gateway"):
+        if wanted := getattr(row, column):
+            group = group[group[column] == wanted]
+    return group
+
+
+def times(seconds):
+    """Mean and percentiles."""
+    if seconds.notna().any():
+        return pytest.approx([seconds.mean(), *(seconds.quantile(q) for q in (0.5, 0.95, 0.99))], abs=1e-6)
+    return [None] * 4
+
+
 @pytest.mark.django_db(transaction=True)
 def test_pandas_comes_to_the_same_numbers(merchant, other_merchant):
     """In each group: one merchant or all, one currency or all, one gateway or all."""
@@ -330,6 +346,11 @@ def test_pandas_comes_to_the_same_numbers(merchant, other_merchant):
             status = Status.FAILED if rng.random() < 0.2 else Status.SUCCEEDED
             why = {"error_code": "declined", "decline_code": rng.choice("ab")} if status == Status.FAILED else {}
             finish(payment, status, after=rng.uniform(0.05, 30), attempts=rng.randrange(1, 4), **why)
+        # A day on which nothing has ended, in groups of several cells; and one with one cell, and a cell beside it.
+        for currency in ("EUR", "JPY"):
+            pay(merchant, NOON - timedelta(days=4), currency=currency)
+        finish(pay(merchant, NOON - timedelta(days=6)), Status.SUCCEEDED, after=5)
+        pay(merchant, NOON - timedelta(days=6), currency="JPY")
         # A day on which everything is of one merchant, currency and gateway.
         finish(pay(merchant, NOON - timedelta(days=2)), Status.SUCCEEDED, after=3)
         finish(pay(merchant, NOON - timedelta(days=2)), Status.SUCCEEDED, after=4)
@@ -342,20 +363,16 @@ def test_pandas_comes_to_the_same_numbers(merchant, other_merchant):
     frame["seconds"] = (frame.finished_at - frame.created_at).dt.total_seconds()
     computed = list(DailyMetric.objects.all())
     for row in computed:
-        group = frame[frame.day == row.day]
-        for column in ("merchant_id", "currency", "gateway"):
-            if wanted := getattr(row, column):
-                group = group[group[column] == wanted]
+        group = members(frame, row)
         counts = Counter(group.status)
         assert (row.accepted, row.succeeded, row.failed) == (len(group), counts["succeeded"], counts["failed"])
         assert row.attempts == group.charge_attempts.sum()
         assert row.volume == (group.amount_captured.sum() if row.currency else None)
-        percentiles = [group.seconds.quantile(q) for q in (0.5, 0.95, 0.99)]
-        assert [row.seconds_p50, row.seconds_p95, row.seconds_p99] == pytest.approx(percentiles, abs=1e-6, nan_ok=True)
-        assert row.seconds_mean == pytest.approx(group.seconds.mean(), abs=1e-6)
+        seconds = [row.seconds_mean, row.seconds_p50, row.seconds_p95, row.seconds_p99]
+        assert seconds == times(group.seconds)
         failures = group[group.status == "failed"]
         assert row.reasons == json.loads(failures.decline_code.value_counts().to_json())
-    assert len(computed) == 4 * 27 + 8, "four days with two of everything, and one with one"
+    assert len(computed) == 4 * 27 + 8 + 2 * 12, "days with two of everything, with one, and with two currencies"
 
 
 # --- what is refused

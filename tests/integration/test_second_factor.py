@@ -354,3 +354,5 @@ def test_a_new_password_ends_the_other_sessions(settings, ada):
 
 def test_devices_and_their_secrets_are_in_no_list_of_the_console():
     assert not {TOTPDevice, StaticDevice, StaticToken} & set(admin.site._registry)
+    admin.site.register([TOTPDevice], admin.ModelAdmin)  # as django-otp does, whenever it is imported
+    assert not admin.site.is_registered(TOTPDevice)

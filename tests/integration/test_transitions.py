@@ -6,12 +6,14 @@ from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, ProgrammingError, connection, transaction
+from django.forms import model_to_dict
 from django.utils import timezone
 
 from merchants.models import Mode
 from payments import transitions
 from payments.events import EventType, entered
 from payments.models import Attempt, Payment, PaymentEvent
+from payments.operations.claims import lock_payment
 from payments.states import FINAL, HOLDING, LEGAL_MOVES, Outcome, Status
 from payments.transitions import IllegalMove, LostRace
 
@@ -152,6 +154,22 @@ def test_a_move_with_a_fence_of_yesterday_is_lost(payment_in):
         transitions.move(mine, Status.SUCCEEDED, now=timezone.now(), amount_captured=1000)
     with pytest.raises(LostRace), transaction.atomic():
         transitions.stay(mine, retries=1)
+
+
+def test_a_change_that_fails_leaves_the_payment_as_it_was_read(payment_in):
+    mine = payment_in(Status.PROCESSING)
+    read = model_to_dict(mine)
+    Payment.objects.update(fence=4)
+    with pytest.raises(LostRace), transaction.atomic():
+        transitions.flag_for_review(mine, now=timezone.now(), error_code="charged_twice", holds_order=False)
+    assert model_to_dict(mine) == read
+    assert not mine.events.filter(type=EventType.NEEDS_REVIEW).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_payment_is_locked_outside_a_transaction(payment_in):
+    with pytest.raises(AssertionError, match="ends with its transaction"):
+        lock_payment(payment_in(Status.PENDING).pk)
 
 
 def test_a_new_status_never_slips_in_as_another_change(payment_in):

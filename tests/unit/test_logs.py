@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import sys
+from dataclasses import dataclass, field
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -60,13 +62,56 @@ def test_a_worker_for_each_queue_is_no_reason_to_warn_operators(caplog):
     assert not any(WithoutTwins().filter(record) for record in warnings)
 
 
-@pytest.mark.parametrize("value", ["\ud800", 2**64, {1: object()}, Decimal("1.10"), "naïve", float("nan")])
-def test_there_is_no_value_that_cannot_be_told(value, capsys):
-    config = structlog_config(level="INFO", style="json")
-    structlog.wrap_logger(Stream("tests"), processors=config["processors"]).info("told", value=value)
-    line = capsys.readouterr().err
-    assert json.loads(line)["event"] == "told"
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("it cannot say what it is")
+
+
+@dataclass
+class Credential:
+    name: str
+    secret: str = field(repr=False)
+
+
+RING: list[object] = []
+RING.append(RING)
+ODD = [
+    "\ud800",
+    2**64,
+    {1: object()},
+    {(1, 2): "é"},
+    {uuid4(): "é"},
+    Decimal("1.10"),
+    "naïve 🙂",
+    float("nan"),
+    RING,
+    Mute(),
+]
+
+
+@pytest.mark.parametrize("value", ODD, ids=[str(number) for number in range(len(ODD))])
+def test_there_is_no_value_that_cannot_be_told(value, told):
+    line = told(value=value, beside="é")
     assert line.isascii()
+    assert json.loads(line)["event"] == "told"
+    assert json.loads(line)["beside"] == "é"
+
+
+def test_what_a_class_does_not_show_is_not_told(told):
+    assert "Credential(name='n')" in told(value=Credential("n", "canary"))
+    assert "canary" not in told(value=[Credential("n", "canary")], other="é")
+
+
+@pytest.fixture
+def told(capsys):
+    """A line of ours, as production writes it."""
+
+    def say(**values):
+        config = structlog_config(level="INFO", style="json")
+        structlog.wrap_logger(Stream("tests"), processors=config["processors"]).info("told", **values)
+        return capsys.readouterr().err
+
+    return say
 
 
 def test_nobody_fails_because_a_line_cannot_be_written(monkeypatch):
@@ -79,5 +124,6 @@ def test_nobody_fails_because_a_line_cannot_be_written(monkeypatch):
         monkeypatch.undo()
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
-    monkeypatch.setattr(sys, "stderr", pipe)
-    Stream("tests").info("closed by now")
+    for nothing in (pipe, None):
+        monkeypatch.setattr(sys, "stderr", nothing)
+        Stream("tests").info("closed by now")
