@@ -11,7 +11,7 @@ from messaging.periodic import PeriodicJobs
 from messaging.publisher import ANNOUNCE_DEADLINE, RabbitPublisher
 from messaging.relay import ANNOUNCE_PAUSE, Relay
 from tests.announcing import announcement
-from tests.outbox import announcements, work
+from tests.outbox import announce, announcements, work
 from tests.system import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +54,7 @@ def stage(count):
     """As many payments' messages as that, with four events each."""
     with transaction.atomic():
         for _ in range(count):
-            outbox.announce([announcement() for _ in range(4)])
+            announce(*(announcement() for _ in range(4)))
             outbox.stage("payment.due", {"ids": [str(uuid.uuid4())]})
 
 
