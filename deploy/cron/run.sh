@@ -26,9 +26,10 @@ attended() {
     attending=
 }
 
+# Told again and again: a job that has only just been forked may still hear with this shell's ears, and miss it.
 stop() {
     trap '' TERM INT
-    [ -z "$attending" ] || [ -z "${!-}" ] || { kill -TERM "$!" && wait "$!"; } 2>/dev/null
+    while [ -n "$attending" ] && [ -n "${!-}" ] && kill -TERM "$!" 2>/dev/null; do sleep 0.1; done
     exit 0
 }
 
