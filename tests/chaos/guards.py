@@ -170,9 +170,9 @@ GUARDS = [
     guard(
         "of a list only what is settled is acknowledged",
         "messaging/consumer.py",
-        "        channel.basic_ack(head, multiple=True)",
-        "        channel.basic_ack(inbox[-1].tag if inbox else head, multiple=True)",
-        "tests/integration/test_consumer.py::test_what_is_left_of_a_list_is_handled_before_anything_that_comes_later",
+        "    if head:\n        channel.basic_ack(head, multiple=True)",
+        "    if settled:\n        channel.basic_ack(max([head, *(each.tag for each in inbox)]), multiple=True)",
+        "tests/integration/test_consumer.py::test_of_a_list_only_what_is_settled_is_acknowledged",
     ),
     guard(
         "a change that failed is taken back in memory, too",

@@ -5,6 +5,7 @@ import signal
 import socket
 import struct
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -397,6 +398,28 @@ def test_what_has_come_together_is_settled_together_and_the_rest_one_by_one_in_i
     alone = [body for body in running.seen if body in handled]
     assert alone == [body for body in handled if not int(body) % 3]
     assert waiting(channel, queue) == [], "each is acknowledged"
+
+
+@pytest.mark.parametrize(
+    ("settled", "acknowledged", "left"),
+    [
+        ({1, 2, 4}, [(2, True), (4, False)], [3, 5]),
+        ({1, 2, 3, 4, 5}, [(5, True)], []),
+        ({2, 5}, [(2, False), (5, False)], [1, 3, 4]),
+        (set(), [], [1, 2, 3, 4, 5]),
+    ],
+)
+def test_of_a_list_only_what_is_settled_is_acknowledged(settled, acknowledged, left):
+    said = []
+
+    class Channel:
+        def basic_ack(self, tag, multiple=False):
+            said.append((tag, multiple))
+
+    inbox = deque(Delivery(queue="q", body=b"", tag=tag) for tag in range(1, 6))
+    consumer_module.acknowledge(inbox, settled, Channel())
+    assert said == acknowledged
+    assert [each.tag for each in inbox] == left
 
 
 def test_what_is_left_of_a_list_is_handled_before_anything_that_comes_later(channel, queue):
