@@ -110,7 +110,7 @@ def shown(value: Any) -> str:
     """A value that may be anything."""
     try:
         return value if isinstance(value, str) else repr(value)
-    except Exception:  # noqa: BLE001  # its own
+    except Exception:  # noqa: BLE001  # a `repr` may raise anything
         return f"a {type(value).__name__} that cannot be shown"
 
 
