@@ -101,7 +101,7 @@ def to_json(event: Any, **_options: Any) -> str:
     """One line of ASCII, whatever is in it: what commands a terminal is written as an escape."""
     try:
         line = orjson.dumps(event, default=repr, option=JSON_OPTIONS).decode()
-    except Exception:  # noqa: BLE001  # half a surrogate pair, a ring, a `repr` that fails: not the fault of what is told
+    except Exception:  # noqa: BLE001  # half a surrogate pair, a ring, a `repr` that fails: none of it the caller's fault
         line = json.dumps({name: shown(value) for name, value in event.items()}, separators=(",", ":"))
     return line if line.isascii() else NOT_ASCII.sub(lambda sign: json.dumps(sign[0])[1:-1], line)
 

@@ -147,8 +147,8 @@ def flag_for_review(payment: Payment, *, now: datetime, **values: Any) -> None:
 def update_all(changes: Iterable[Change], news: News | None = None) -> None:
     """Update the rows if they still are as the payments say, and the payments with them; and write their `news`.
 
-    One statement for those of which the same columns change. Where one fails, the payments of those before it are as the
-    transaction would have left them, which has to be rolled back.
+    One statement for those of which the same columns change. Where one fails, the transaction must be rolled back, and
+    the payments of the statements before it read again.
     """
     assert transaction.get_connection().in_atomic_block, "a payment changes in the transaction that locked it"
     by_columns = sorted(changes, key=columns_of)
