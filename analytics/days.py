@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from django.core.management.base import CommandError
 
-from analytics.daily import FIRST_DAY, today_somewhere
+from analytics.stretches import FIRST_DAY, today_somewhere
 
 
 def refuse(line: str) -> NoReturn:

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from rest_framework import serializers
 
-from analytics.daily import FIRST_DAY, today_somewhere
 from analytics.reads import Question
+from analytics.stretches import FIRST_DAY, today_somewhere
 from merchants.principal import Principal
 from merchants.strict import KnownFieldsOnly
 from payments.fields import CurrencyField

@@ -37,6 +37,7 @@ GOALS: Final = (
     Goal("G7", "accept at 10^7 rows / at 10^4", "growth_accept_10000000", "growth_accept_10000", 0.8, 0.95),
     Goal("G7", "drain at 10^7 rows / at 10^4", "growth_drain_10000000", "growth_drain_10000", 0.8, 0.95),
     Goal("G8", "daily metrics: full rebuild / one scan", "metrics", "", 6, 3, True),
+    Goal("G8", "the same over 10^7 payments", "growth_metrics_10000000", "", 6, 3, True),
     Goal("G9", "intake messages / pgbench tx", "intake", "tx", 0.3, 1.0),
     Goal("G10", "gateway calls in flight per worker at 2 s latency", "in_flight", "", 64, 500),
     Goal("memory", "web worker, MB", "memory_web", "", 120, 120, True),

@@ -43,6 +43,7 @@ ROWS: Final = {
         for what in ("accept", "drain")
         for size in (SMALLEST, *SIZES)
     },
+    **{f"growth_metrics_{size}": (f"daily metrics of {size:,} payments: rebuild / one scan", "") for size in SIZES},
 }
 HEADS: Final = ("", "median", "min", "max", "", "ratio", "p50/p95/p99 ms", "cores: load/server/db/broker")
 

@@ -1,4 +1,4 @@
-"""How the size of the tables tells: accept and drain at 10,000 to 10,000,000 payments (`make bench GROWTH=1`)."""
+"""How the size of the tables tells: accept, drain and metrics at up to 10,000,000 payments (`make bench GROWTH=1`)."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from bench.load import Load, measure
 from bench.options import Options
 from bench.ours.drain import drain
 from bench.ours.house import House
+from bench.ours.metrics import rebuild
 from bench.ours.past import write_past
 from bench.stage import Stage, a_prefix
 from deploy.local.machine import CannotStart
@@ -46,7 +47,7 @@ class Growth:
         write_past(self.stage, SMALL, number=SMALLEST)
 
     def measure(self) -> list[Figure]:
-        """Accepts and drained payments a second, for each size up to `GROWTH_TO`."""
+        """Accepts and drained payments a second, and a rebuild of the metrics, for each size up to `GROWTH_TO`."""
         figures: list[Figure] = []
         for following in sizes():
             if following <= self.size:
@@ -55,6 +56,7 @@ class Growth:
             self.size = following
             self.house.create(COPY, like=SMALL)
             figures += [*self.both(COPY, SMALLEST), *self.both(LARGE, following), self.gigabytes(following)]
+            figures.append(rebuild(self.house, LARGE, key=f"growth_metrics_{following}", payments=following))
         return figures
 
     def both(self, database: str, size: int) -> list[Figure]:

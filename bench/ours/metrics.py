@@ -31,21 +31,27 @@ class Metrics:
         """The past."""
         self.house.create(DATABASE)
         write_past(self.stage, DATABASE, number=self.options.past)
-        self.scan()  # the first one also reads from disk and marks what is committed
 
     def measure(self) -> list[Figure]:
-        """Seconds of a rebuild, and how many scans that is."""
-        scan = self.scan()
-        self.house.manage(DATABASE, "compute_daily_metrics", "--rebuild")
-        rebuild = float(self.stage.ask(DATABASE, REBUILT)[0])
-        details = {"seconds_rebuild": rebuild, "seconds_scan": scan, "payments": self.options.past}
-        return [Figure(key="metrics", value=rebuild / scan, unit="scans", details=details)]
-
-    def scan(self) -> float:
-        """Seconds of one scan."""
-        began = time.perf_counter()
-        self.stage.ask(DATABASE, SCAN)
-        return time.perf_counter() - began
+        """How many scans a rebuild takes."""
+        return [rebuild(self.house, DATABASE, key="metrics", payments=self.options.past)]
 
     def stop(self) -> None:
         """Nothing runs."""
+
+
+def rebuild(house: House, database: str, *, key: str, payments: int) -> Figure:
+    """How many scans of its payments a rebuild of all days takes."""
+    scan(house, database)  # the first one also reads from disk and marks what is committed
+    seconds_scan = scan(house, database)
+    house.manage(database, "compute_daily_metrics", "--rebuild")
+    seconds = float(house.stage.ask(database, REBUILT)[0])
+    details = {"seconds_rebuild": seconds, "seconds_scan": seconds_scan, "payments": payments}
+    return Figure(key=key, value=seconds / seconds_scan, unit="scans", details=details)
+
+
+def scan(house: House, database: str) -> float:
+    """Seconds of one scan."""
+    began = time.perf_counter()
+    house.stage.ask(database, SCAN)
+    return time.perf_counter() - began

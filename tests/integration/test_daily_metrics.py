@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from analytics import daily
+from analytics import daily, numbers, stretches
 from analytics.models import DailyMetric, MetricsRun
 from merchants import audit
 from merchants.models import Mode
@@ -172,6 +172,34 @@ def test_runs_in_between_never_end_in_other_numbers_than_a_rebuild(merchant, oth
     compute(rebuild=True)
     assert incremental == rows()
     assert incremental
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_jobs_never_come_to_other_numbers_than_one(merchant):
+    with transaction.atomic():
+        for days in range(0, 140, 5):
+            finish(pay(merchant, NOON - timedelta(days=days), amount=days + 1), Status.SUCCEEDED)
+    compute(rebuild=True, jobs=1)
+    alone = rows()
+    DailyMetric.objects.all().delete()
+    compute(rebuild=True, jobs=3)
+    assert rows() == alone
+    assert MetricsRun.objects.latest("id").rows == len(alone)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_of_which_one_job_failed_is_never_taken_for_a_whole_one(merchant, monkeypatch):
+    with transaction.atomic():
+        for days in range(0, 140, 20):
+            pay(merchant, NOON - timedelta(days=days))
+    whole, broken = daily.compute, stretches.all_days()[2]
+    monkeypatch.setattr(daily, "compute", lambda stretch: whole(stretch) if stretch != broken else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compute(rebuild=True, jobs=2)
+    assert not MetricsRun.objects.exists()
+    monkeypatch.undo()
+    compute()
+    assert DailyMetric.objects.filter(day__range=(broken.first, broken.last)).exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -422,6 +450,6 @@ def test_a_days_run_reads_no_other_days(merchant):
             "SET LOCAL enable_seqscan = off; SET LOCAL enable_nestloop = off; SET LOCAL enable_indexscan = off"
         )
         values = {"first": NOON.date(), "last": NOON.date(), "begins": NOON, "ends": NOON + timedelta(days=1)}
-        cursor.execute("EXPLAIN " + daily.UPSERT, values)
+        cursor.execute("EXPLAIN " + numbers.UPSERT, values)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "payment_age" in plan

@@ -9,9 +9,10 @@ from django.db import DataError
 from django.utils import timezone
 from tqdm import tqdm
 
-from analytics import daily
-from analytics.daily import Busy, Stretch
+from analytics import daily, stretches
+from analytics.daily import Busy
 from analytics.days import day_of, range_of, refuse
+from analytics.stretches import Stretch
 
 
 class Command(BaseCommand):
@@ -25,6 +26,14 @@ class Command(BaseCommand):
         parser.add_argument("--from", dest="first", metavar="YYYY-MM-DD", help="all days from this one on …")
         parser.add_argument("--to", dest="last", metavar="YYYY-MM-DD", help="… to this one; default: today")
         parser.add_argument("--rebuild", action="store_true", help="all days there are")
+        parser.add_argument(
+            *("--jobs", "-j"),
+            type=int,
+            choices=range(1, 33),
+            default=2,
+            metavar="N",
+            help="stretches of 31 days computed at a time, each by a core of PostgreSQL's; default: %(default)s",
+        )
         parser.add_argument("--dry-run", action="store_true", help="only tell how many rows would change")
         parser.epilog = "Exit status: 0 done, or another run is under way; 1 failed; 2 the days make no sense."
 
@@ -33,7 +42,7 @@ class Command(BaseCommand):
         named = named_days(options["date"], options["first"], options["last"], rebuild=options["rebuild"])
         try:
             with daily.alone():
-                self.run(named, rebuild=options["rebuild"], dry_run=options["dry_run"])
+                self.run(named, rebuild=options["rebuild"], dry_run=options["dry_run"], jobs=options["jobs"])
         except Busy:
             same = named is None and not options["rebuild"]
             then = "It does the same." if same else "Run this again when it has ended."
@@ -43,21 +52,19 @@ class Command(BaseCommand):
                 raise
             refuse(f"A merchant's time zone is unknown to PostgreSQL ({str(error).splitlines()[0]}): mend it.")
 
-    def run(self, named: list[Stretch] | None, *, rebuild: bool, dry_run: bool) -> None:
+    def run(self, named: list[Stretch] | None, *, rebuild: bool, dry_run: bool, jobs: int) -> None:
         """Compute days, stretch by stretch, each its own commit."""
         started_at = timezone.now()
-        stretches = daily.all_days() if rebuild else daily.since_last_run() if named is None else named
+        chosen = stretches.all_days() if rebuild else stretches.since_last_run() if named is None else named
         rows = 0
-        with tqdm(
-            total=sum(length(stretch) for stretch in stretches), unit=" days", disable=not sys.stderr.isatty()
-        ) as bar:
-            for stretch in stretches:
-                rows += daily.compute_and_keep(stretch, dry_run=dry_run)
-                bar.update(length(stretch))
+        with tqdm(total=days_of(chosen), unit=" days", disable=not sys.stderr.isatty()) as bar:
+            for stretch, changed in daily.compute_all(chosen, dry_run=dry_run, jobs=jobs):
+                rows += changed
+                bar.update(stretch.days)
         if not dry_run and named is None:
-            daily.remember(stretches, rows=rows, rebuild=rebuild, started_at=started_at)
-        daily.note(stretches, rows=rows, rebuild=rebuild, dry_run=dry_run)
-        self.stdout.write(tell(stretches, rows, dry_run=dry_run))
+            daily.remember(chosen, rows=rows, rebuild=rebuild, started_at=started_at)
+        daily.note(chosen, rows=rows, rebuild=rebuild, dry_run=dry_run)
+        self.stdout.write(tell(chosen, rows, dry_run=dry_run))
 
 
 def named_days(on: str | None, first: str | None, last: str | None, *, rebuild: bool) -> list[Stretch] | None:
@@ -70,22 +77,22 @@ def named_days(on: str | None, first: str | None, last: str | None, *, rebuild: 
         refuse("Name the days in one way only: --date, or --from and --to, or --rebuild.")
     if on is not None:
         day = day_of(on, "--date")
-        return daily.cut(day, day)
+        return stretches.cut(day, day)
     if first is not None:
-        return daily.cut(*range_of(first, last))
+        return stretches.cut(*range_of(first, last))
     return refuse("--to needs --from.") if last is not None else None
 
 
-def length(stretch: Stretch) -> int:
-    """How many days it has."""
-    return (stretch.last - stretch.first).days + 1
+def days_of(chosen: list[Stretch]) -> int:
+    """How many days they are."""
+    return sum(stretch.days for stretch in chosen)
 
 
-def tell(stretches: list[Stretch], rows: int, *, dry_run: bool) -> str:
+def tell(chosen: list[Stretch], rows: int, *, dry_run: bool) -> str:
     """What was done."""
-    if not stretches:
+    if not chosen:
         return "Nothing happened since the last run: all days are as they were."
-    days = sum(length(stretch) for stretch in stretches)
-    first, last = min(stretch.first for stretch in stretches), max(stretch.last for stretch in stretches)
+    days = days_of(chosen)
+    first, last = min(stretch.first for stretch in chosen), max(stretch.last for stretch in chosen)
     would = "would change" if dry_run else "changed"
     return f"{days} day{'s' if days > 1 else ''} computed, {first} to {last}; {rows} rows {would}."
