@@ -32,7 +32,7 @@ class Command(BaseCommand):
             choices=range(1, 33),
             default=2,
             metavar="N",
-            help="stretches of 31 days computed at a time, each by a core of PostgreSQL's; default: %(default)s",
+            help="stretches of days computed at a time, each by a core of PostgreSQL's; default: %(default)s",
         )
         parser.add_argument("--dry-run", action="store_true", help="only tell how many rows would change")
         parser.epilog = "Exit status: 0 done, or another run is under way; 1 failed; 2 the days make no sense."
