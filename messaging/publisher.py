@@ -4,10 +4,10 @@ pika's blocking channel waits for each confirm before the next message, which is
 its asynchronous connection, driven from the relay's own loop; no thread is involved.
 """
 
+import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event
 from typing import Any, Final, Protocol
 
 import dramatiq
@@ -57,11 +57,16 @@ class Publisher(Protocol):
     def publish(self, messages: Sequence[Envelope]) -> Published:
         """Publish a batch and tell what was confirmed."""
 
-    def pump(self, seconds: float) -> None:
-        """Wait, serving the connection meanwhile."""
+    def pump(self, seconds: float, *, or_read: int | None = None) -> None:
+        """Wait, serving the connection meanwhile; no longer than until there is something to read from a socket."""
 
     def close(self) -> None:
         """Let go of the connection."""
+
+
+def wait(seconds: float, or_read: int | None) -> None:
+    """Wait so long, or until there is something to read."""
+    select.select([] if or_read is None else [or_read], [], [], seconds)
 
 
 class InProcessPublisher:
@@ -83,9 +88,9 @@ class InProcessPublisher:
             published.confirmed.add(message.message_id)
         return published
 
-    def pump(self, seconds: float) -> None:
+    def pump(self, seconds: float, *, or_read: int | None = None) -> None:
         """Wait."""
-        Event().wait(seconds)
+        wait(seconds, or_read)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -286,12 +291,19 @@ class RabbitPublisher:
 
     # --- the loop underneath
 
-    def pump(self, seconds: float) -> None:
+    def pump(self, seconds: float, *, or_read: int | None = None) -> None:
         """Serve heartbeats and notices of the connection for so long."""
         if self._connection is None:
-            Event().wait(seconds)
-        else:
+            wait(seconds, or_read)
+            return
+        ioloop = self._connection.ioloop
+        if or_read is not None:
+            ioloop.add_handler(or_read, lambda *_: ioloop.stop(), ioloop.READ)
+        try:
             self._spin(seconds, until=lambda: False)
+        finally:
+            if or_read is not None:
+                ioloop.remove_handler(or_read)
 
     def close(self) -> None:
         """Close the connection and its loop; the next `ensure_connected` starts afresh."""

@@ -14,17 +14,16 @@ from threading import Event
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
 import structlog
 from django.conf import settings
 from django.db import Error, connection, transaction
-from django.db.models import Q
-from django.db.models.functions import Now
 from dramatiq import Message
 
 from messaging import heartbeats, outbox
+from messaging.doorbell import Listener
 from messaging.envelope import Envelope
 from messaging.failpoints import failpoint
-from messaging.models import OutboxMessage
 from messaging.payloads import arguments_of
 from messaging.periodic import PeriodicJobs
 from messaging.publisher import BrokerUnavailable, Publisher
@@ -47,11 +46,6 @@ ANNOUNCE_PAUSE: Final = 5.0
 #: for ever, and what waits for it must not hold up the rest.
 REFUSED_DELAY: Final = timedelta(seconds=2)
 LONGEST_REFUSED_DELAY: Final = timedelta(minutes=10)
-#: Which rows a publisher is given: all, what our own queues take, and what goes to whoever listens.
-EVERYTHING: Final = Q(subscriber="")
-WORK: Final = Q(exchange="", subscriber="", waits=False)
-EVENTS: Final = ~Q(exchange="")
-PATIENT: Final = Q(exchange="", subscriber="", waits=True)
 
 
 @dataclass(slots=True)
@@ -68,6 +62,7 @@ class Relay:
     trouble: str = ""
     unannounced: str = ""
     announce_at: float = 0.0
+    listener: Listener = field(default_factory=Listener)
 
     def run(self, stopping: Event) -> None:
         """Relay, run the periodic jobs and show signs of life until `stopping` is set."""
@@ -77,14 +72,21 @@ class Relay:
             if not self.trouble:  # a rescue into an outbox that nobody empties would only fill it
                 self.jobs.run_due()
             if not self.try_once() + self.announce():
-                self.publisher.pump(TROUBLE_INTERVAL if self.trouble else POLL_INTERVAL)
+                self.rest()
         for publisher in filter(None, (self.publisher, self.announcer)):
             publisher.close()
         pulse.stop()
 
+    def rest(self) -> None:
+        """Wait, but not once the doorbell has rung."""
+        if self.trouble:
+            self.publisher.pump(TROUBLE_INTERVAL)
+        else:
+            self.publisher.pump(POLL_INTERVAL, or_read=self.listener.socket())
+
     def try_once(self) -> int:
         """`run_once`, with trouble at either end told once, when it begins, and again when it is over."""
-        moved, trouble = move(self.publisher, EVERYTHING if self.announcer is None else WORK)
+        moved, trouble = move(self.publisher, outbox.EVERYTHING if self.announcer is None else outbox.WORK)
         if trouble != self.trouble:
             log.warning("relay_troubled", trouble=trouble) if trouble else log.info("relay_recovered")
             self.trouble = trouble
@@ -94,7 +96,9 @@ class Relay:
         """The same for what may wait: its trouble is not the payments', and nothing waits for it."""
         if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
             return 0
-        lanes = [move(self.announcer, which) for which in (EVENTS, PATIENT)]  # neither waits for the other's trouble
+        lanes = [
+            move(self.announcer, lane) for lane in (outbox.EVENTS, outbox.PATIENT)
+        ]  # neither waits for the other's trouble
         moved = sum(count for count, _ in lanes)
         trouble = next((trouble for _, trouble in lanes if trouble), "")
         self.announcer.pump(0)
@@ -106,12 +110,12 @@ class Relay:
         return moved
 
 
-def move(publisher: Publisher, which: Q) -> tuple[int, str]:
+def move(publisher: Publisher, lane: str) -> tuple[int, str]:
     """`run_once`; how many rows were taken, and what is the trouble, if there is any."""
     moved, trouble = 0, ""
     try:
         publisher.ensure_connected()
-        moved = run_once(publisher, which=which) if is_due(which) else 0
+        moved = run_once(publisher, lane=lane) if outbox.is_due(lane) else 0
         publisher.ensure_connected()  # tells what the batch itself could not: confirms that did not come
     except BrokerUnavailable as error:
         trouble = f"RabbitMQ: {error}"
@@ -121,16 +125,10 @@ def move(publisher: Publisher, which: Q) -> tuple[int, str]:
     return moved, trouble
 
 
-def is_due(which: Q) -> bool:
-    """Whether there is anything to publish: one statement, where a batch takes three to find nothing."""
-    return OutboxMessage.objects.filter(which, available_at__lte=Now()).exists()
-
-
 @transaction.atomic(durable=True)
-def run_once(publisher: Publisher, *, batch: int = BATCH, which: Q = EVERYTHING) -> int:
+def run_once(publisher: Publisher, *, batch: int = BATCH, lane: str = outbox.EVERYTHING) -> int:
     """Publish one batch of due messages and delete what was confirmed; returns how many rows were taken."""
-    due = OutboxMessage.objects.filter(which, available_at__lte=Now()).order_by("available_at", "id")
-    rows = [Row._make(values) for values in due.values_list(*Row._fields).select_for_update(skip_locked=True)[:batch]]
+    rows = [row_of(values) for values in outbox.lock_due(lane, columns=Row._fields, batch=batch)]
     if not rows:
         return 0
     parcels = [Parcel(to_envelope(alike), alike) for alike in joined(rows)]
@@ -143,18 +141,24 @@ def run_once(publisher: Publisher, *, batch: int = BATCH, which: Q = EVERYTHING)
 
 
 class Row(NamedTuple):
-    """What is published of a row of the outbox; a model would take twice as long to read."""
+    """What is published of a row of the outbox."""
 
     id: int
     message_id: UUID
     exchange: str
     queue: str
     actor: str
-    payload: dict[str, Any]
     body: bytes | None
     waits: bool
     request_id: str
+    payload: dict[str, Any]
     options: dict[str, Any]
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    """As it was read."""
+    *others, payload, options = values
+    return Row._make([*others, orjson.loads(payload), orjson.loads(options)])
 
 
 class Parcel(NamedTuple):

@@ -8,7 +8,7 @@ It runs beside the relay, in a thread of its own: what is wrong with a room hold
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -61,18 +61,21 @@ class Subscribers:
 
 
 class Row(NamedTuple):
-    """What is read of a row of the outbox."""
+    """What is read of a row of the outbox; `event_id` as it stands there."""
 
     id: int
     message_id: UUID
-    payload: dict[str, Any]
+    event_id: str
+
+
+COLUMNS: Final = ("id", "message_id", "payload -> 'ids' ->> 0")
 
 
 @transaction.atomic(durable=True)
 def run_once(subscriber: str, *, batch: int = BATCH) -> int:
     """Hand one batch of events to a room; returns how many there were."""
-    due = OutboxMessage.objects.filter(subscriber=subscriber, available_at__lte=Now()).order_by("available_at", "id")
-    rows = [Row._make(values) for values in due.values_list(*Row._fields).select_for_update(skip_locked=True)[:batch]]
+    due = outbox.lock_due(outbox.IN_ROOM, subscriber, columns=COLUMNS, batch=batch)
+    rows = [Row._make(values) for values in due]
     if not rows:
         return 0
     take: Take = import_string(settings.EVENT_SUBSCRIBERS[subscriber][1])
@@ -91,7 +94,7 @@ def hand_over(rows: list[Row], take: Take) -> list[Row]:
     """
     try:
         with transaction.atomic():
-            take([UUID(row.payload["ids"][0]) for row in rows])
+            take([UUID(row.event_id) for row in rows])
     except (OperationalError, InterfaceError):
         raise
     except Exception:

@@ -9,7 +9,7 @@ import orjson
 from django.conf import settings
 from django.db import connection, transaction
 
-from messaging import outbox, records
+from messaging import doorbell, outbox, records
 from payments import idempotency, transitions
 from payments.errors import IdempotencyKeyReused
 from payments.gateways import registry
@@ -28,7 +28,7 @@ from payments.reads import PaymentView, path_of, represent
 STATEMENT: Final = f"""
     WITH patience AS MATERIALIZED (
         SELECT set_config('lock_timeout', coalesce(%(patience)s, current_setting('lock_timeout')), true)
-    ), asked AS MATERIALIZED (
+    ), {doorbell.RUNG}, asked AS MATERIALIZED (
         SELECT wish.*, order_id = ''
             OR NOT EXISTS (
                 SELECT FROM payments_payment AS holder
@@ -44,7 +44,7 @@ STATEMENT: Final = f"""
         FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
             status_code int, body text, location text, revive_after interval, charge_within interval, refused boolean
-        ), patience
+        ), patience, rung
     ), {idempotency.CLAIMED}, happened AS (
         SELECT
             asked.id,
@@ -102,7 +102,7 @@ def run(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
     """The statement."""
     wait = None if patience is None else f"{patience}ms"
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait})
+        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait, "rings": doorbell.bell.rings()})
         return {number: outcome_of(candidates[number], *stored) for number, *stored in cursor.fetchall()}
 
 

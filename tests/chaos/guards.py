@@ -572,10 +572,17 @@ GUARDS = [
     ),
     guard(
         "relays lock their rows and skip those of others",
-        "messaging/relay.py",
-        ".select_for_update(skip_locked=True)[:batch]",
-        "[:batch]",
+        "messaging/outbox.py",
+        " LIMIT {batch:d} FOR UPDATE SKIP LOCKED",
+        " LIMIT {batch:d}",
         RELAY + "test_several_relays_share_the_work_and_publish_each_message_once",
+    ),
+    guard(
+        "an accepted payment wakes an idle relay",
+        "payments/operations/insert.py",
+        '"rings": doorbell.bell.rings()',
+        '"rings": False',
+        "tests/integration/test_doorbell.py",
     ),
     guard(
         "mandatory: what no queue takes comes back",
@@ -769,9 +776,9 @@ GUARDS = [
     ),
     guard(
         "the relay leaves alone what our own rooms take",
-        "messaging/relay.py",
-        'EVERYTHING: Final = Q(subscriber="")',
-        "EVERYTHING: Final = Q()",
+        "messaging/outbox.py",
+        "EVERYTHING: Final = \"subscriber = ''\"",
+        'EVERYTHING: Final = "true"',
         "tests/integration/test_subscribers.py::test_the_relay_never_publishes_what_a_room_takes",
     ),
     guard(

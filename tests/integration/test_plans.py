@@ -54,7 +54,7 @@ def test_an_accept_reads_no_payments_but_its_own(many):
         request_id="request-1",
         now=timezone.now(),
     )
-    parameters = {**insert.parameters([prepare(wish)]), "patience": None}
+    parameters = {**insert.parameters([prepare(wish)]), "patience": None, "rings": False}
     assert "Seq Scan on payments_payment" not in plan(insert.STATEMENT, parameters)
 
 
