@@ -11,10 +11,10 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from redis import RedisError
 
 from console.bearer import may_look
 from merchants import redis_buckets
+from merchants.fuse import redis_failures
 from messaging import heartbeats
 from payments import breaker
 
@@ -97,7 +97,7 @@ def limits() -> dict[str, Any]:
     """Whether Redis counts for the limits."""
     try:
         redis_buckets.ping()
-    except RedisError:
+    except redis_failures():
         return {"status": "degraded", "detail": "Redis does not answer; most limits let everything through."}
     return HEALTHY
 

@@ -7,7 +7,6 @@ from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import Counter
-from redis import RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +23,13 @@ WITHOUT_COUNTER = Counter(
     "Requests that were let through, or counted by one process alone, because Redis did not answer.",
     ["limit"],
 )
+
+
+def redis_failures() -> type[Exception]:
+    """What Redis' client raises; looked up only when something is raised, for it takes 4 MB."""
+    from redis import RedisError  # noqa: PLC0415
+
+    return RedisError
 
 
 class Fuse:
@@ -55,7 +61,7 @@ class Fuse:
             return None
         try:
             answer = question()
-        except RedisError as error:
+        except redis_failures() as error:
             self.blow(error)
             return None
         self.mend()

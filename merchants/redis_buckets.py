@@ -1,10 +1,12 @@
 """Token buckets in Redis: one script for each request, by Redis' own clock."""
 
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import redis
 from django.conf import settings
+
+if TYPE_CHECKING:
+    import redis
 
 #: Microseconds everywhere. KEYS: the bucket. ARGV: the interval between two tokens, how long an empty bucket takes to
 #: fill, and how many tokens are asked for: all of them or none. Answers 1 or 0, and how long until it is full. A full
@@ -39,8 +41,10 @@ def url() -> str:
 
 
 @cache
-def connected(location: str) -> redis.Redis:
+def connected(location: str) -> "redis.Redis":
     """A client for all threads of this process."""
+    import redis  # noqa: PLC0415  # 4 MB for nothing where PostgreSQL counts
+
     options: dict[str, Any] = settings.CACHES["counters"].get("OPTIONS", {})
     return redis.Redis(connection_pool=redis.ConnectionPool.from_url(location, **options))
 

@@ -1,6 +1,5 @@
 import dramatiq
 from django.apps import AppConfig
-from django.utils.module_loading import autodiscover_modules
 
 from messaging import timestamps
 
@@ -10,9 +9,8 @@ class MessagingConfig(AppConfig):
     verbose_name = "Messaging"
 
     def ready(self) -> None:
-        """Have timestamps read fast; complete the broker with what needs the tables, and every app's `actors`."""
+        """Have timestamps read fast, and complete the broker with what needs the tables."""
         from messaging.escapes import Escapes  # noqa: PLC0415  # tables exist only from here on
 
         timestamps.install()
         dramatiq.get_broker().add_middleware(Escapes())
-        autodiscover_modules("actors")

@@ -6,6 +6,7 @@ from threading import Event, Thread
 from typing import Final
 
 import dramatiq
+from django.utils.module_loading import autodiscover_modules
 from dramatiq import Worker
 
 #: How long (ms) a stopping worker waits for the work in hand: above a gateway call's 20 s, below the 30 s
@@ -21,8 +22,14 @@ def stop_on_signals() -> Event:
     return stopping
 
 
+def load_actors() -> None:
+    """Have the broker know every app's `actors`. What they load is not for processes that run none."""
+    autodiscover_modules("actors")
+
+
 def start_workers(queues: Mapping[str, int]) -> list[Worker]:
     """Start consuming: each queue with so many threads of its own, so that none can use up another's."""
+    load_actors()
     workers = [Worker(dramatiq.get_broker(), queues={queue}, worker_threads=count) for queue, count in queues.items()]
     for worker in workers:
         worker.start()

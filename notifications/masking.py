@@ -3,8 +3,6 @@
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-import phonenumbers
-
 from notifications.models import Channel
 
 HIDDEN: Final = "…"
@@ -19,6 +17,8 @@ def mask_email(address: str) -> str:
 
 def mask_phone(number: str) -> str:
     """`+4915123456789` as `+49…789`."""
+    import phonenumbers  # noqa: PLC0415  # 2 MB, and most processes show nobody a number
+
     try:
         code = f"+{phonenumbers.parse(number, None).country_code}"
     except phonenumbers.NumberParseException:

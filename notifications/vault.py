@@ -7,9 +7,12 @@ Fernet: AES-128-CBC and HMAC-SHA256, https://github.com/fernet/spec/blob/master/
 import base64
 import hashlib
 from functools import cache
+from typing import TYPE_CHECKING
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 
 class Locked(Exception):
@@ -27,6 +30,8 @@ def unlock(token: str) -> str:
     Raises:
         Locked: none of our keys made it.
     """
+    from cryptography.fernet import InvalidToken  # noqa: PLC0415  # 7 MB, for processes that have to do with a secret
+
     try:
         return ring(tuple(settings.ENCRYPTION_KEYS)).decrypt(token).decode()
     except InvalidToken:
@@ -43,6 +48,8 @@ def relock(token: str) -> str:
 
 
 @cache
-def ring(keys: tuple[str, ...]) -> MultiFernet:
+def ring(keys: tuple[str, ...]) -> "MultiFernet":
     """The keys, newest first. Any text makes one: its hash has the length that Fernet wants."""
+    from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415  # as above
+
     return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())) for key in keys])

@@ -24,7 +24,7 @@ from payments.operations import accept_payment
 from payments.pages import NewestFirst
 from payments.preferences import LONGEST_WAIT, preferred_wait
 from payments.problems import catalogue
-from payments.reads import payments_of, represent
+from payments.reads import SHOWN, payments_of, represent
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, problems, request_in
 from payments.waiting import NoRoom, room
 
@@ -114,7 +114,8 @@ class PaymentsView(GenericAPIView[Payment]):
     )
     def get(self, request: Request) -> Response:
         """List payments, newest first, by cursor."""
-        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        shown = self.filter_queryset(self.get_queryset()).values_list(*SHOWN, named=True)
+        page = self.paginate_queryset(shown)
         return self.get_paginated_response([represent(payment) for payment in page or ()])
 
 

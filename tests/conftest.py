@@ -15,6 +15,7 @@ from merchants import api_keys
 from merchants.fuse import redis_fuse
 from merchants.local_buckets import local_buckets
 from merchants.models import Membership, Merchant, Mode, User
+from messaging.process import load_actors
 from payments.gateways import registry
 from payments.models import Payment
 from payments.operations import PaymentRequest, accept_payment
@@ -28,6 +29,8 @@ from tests.logins import PASSWORD
 
 if not os.environ.get("DATABASE_URL") or not os.environ.get("RABBITMQ_URL"):
     pytest.exit("The tests need PostgreSQL and RabbitMQ: run `make test`, or set DATABASE_URL and RABBITMQ_URL.", 2)
+
+load_actors()  # as a worker does: some tests are in the place of one
 
 API_KEY = "sk_test_the-key-of-the-tests"
 LONG = [Path(__file__).parent / folder for folder in ("chaos", "e2e")]

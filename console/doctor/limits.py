@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from redis import RedisError
-
 from console.doctor.environment import place_of
 from console.doctor.finding import Finding, first_line, ok, warning
 from merchants import redis_buckets
+from merchants.fuse import redis_failures
 
 
 def counter() -> Iterator[Finding]:
@@ -17,7 +16,7 @@ def counter() -> Iterator[Finding]:
     where = f"Redis at {place_of(redis_buckets.url())}"
     try:
         redis_buckets.ping()
-    except RedisError as error:
+    except redis_failures() as error:
         says = f"{where} does not answer: {first_line(error)}. Most limits let everything through meanwhile"
         yield warning("limits", says, "Start it, or correct REDIS_URL; or leave that empty, and PostgreSQL counts.")
     else:
