@@ -43,7 +43,9 @@ class Connection:
 
     async def request(self, data: bytes) -> tuple[int, bytes]:
         """Send a request, return status and body."""
-        if self.writer is None or self.reader is None or self.writer.is_closing():
+        # A server ends what was idle for long: that can be read before it can be seen in writing.
+        if self.writer is None or self.reader is None or self.writer.is_closing() or self.reader.at_eof():
+            self.close()
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
         self.writer.write(data)
         head = await self.reader.readuntil(b"\r\n\r\n")
