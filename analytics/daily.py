@@ -1,7 +1,7 @@
 """Runs that compute the daily metrics: one at a time, each stretch of days its own commit, and remembered."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -56,7 +56,9 @@ def is_ours() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def compute_all(stretches: Sequence[Stretch], *, dry_run: bool, jobs: int) -> Iterator[tuple[Stretch, int]]:
+def compute_all(
+    stretches: Sequence[Stretch], *, dry_run: bool, jobs: int
+) -> Generator[tuple[Stretch, int], None, None]:
     """Compute stretches, at most `jobs` of them at a time; each, as it ends, with how many rows that changed.
 
     PostgreSQL lets no statement that writes use more than one of its cores. Two of the same days never meet: a

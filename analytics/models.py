@@ -1,4 +1,4 @@
-"""The numbers of a day, computed from payments by `analytics.daily`, and the record of who computed them when."""
+"""The numbers of a day, computed from payments by `analytics.numbers`, and the record of who computed them when."""
 
 from typing import ClassVar
 

@@ -89,7 +89,7 @@ UPSERT: Final = f"""
             (sum(micros) / sum(finished) / 1e6)::float8 AS seconds_mean
         FROM cell GROUP BY GROUPING SETS ({", ".join(f"({group})" for group in GROUPS)})
     ), member AS MATERIALIZED (
-        SELECT number, became, reason, milliseconds, payments
+        SELECT number, reason, milliseconds, payments
         FROM (SELECT number, unnest(cells) AS cell FROM (SELECT DISTINCT number, cells FROM numbers)) AS part
         JOIN cell USING (cell)
         JOIN alike USING ({FINEST})
@@ -131,6 +131,14 @@ UPSERT: Final = f"""
 """  # noqa: S608  # names of our own columns only  # nosec B608
 
 
+#: PostgreSQL cannot know how many payments are of those days, nor how many are alike: expecting few, it would sort all
+#: payments, and compare each kind with each group. JIT costs more than it saves here.
+SETTINGS: Final = """
+    SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan;
+    SET LOCAL enable_sort = off; SET LOCAL enable_nestloop = off;
+"""
+
+
 def compute(stretch: Stretch) -> int:
     """Compute the days of one stretch in one statement; returns how many rows that changed."""
     assert connection.in_atomic_block, "the memory that it may use is set for the transaction"
@@ -142,8 +150,6 @@ def compute(stretch: Stretch) -> int:
         "ends": midnight[1] + timedelta(days=1) + LATEST,
     }
     with connection.cursor() as cursor:
-        # PostgreSQL cannot know how many payments are of those days, nor how many are alike: expecting few, it would
-        # sort them all. JIT costs more than it saves here.
-        cursor.execute("SET LOCAL work_mem = '64MB'; SET LOCAL enable_sort = off; SET LOCAL jit = off")
+        cursor.execute(SETTINGS)
         cursor.execute(UPSERT, values)
         return int(cursor.fetchone()[0])

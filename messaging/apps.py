@@ -1,7 +1,7 @@
 import dramatiq
 from django.apps import AppConfig
 
-from messaging import timestamps
+from messaging import doorbell, timestamps
 
 
 class MessagingConfig(AppConfig):
@@ -9,8 +9,9 @@ class MessagingConfig(AppConfig):
     verbose_name = "Messaging"
 
     def ready(self) -> None:
-        """Have timestamps read fast, and complete the broker with what needs the tables."""
+        """Have timestamps read fast and notices not kept, and complete the broker with what needs the tables."""
         from messaging.escapes import Escapes  # noqa: PLC0415  # tables exist only from here on
 
         timestamps.install()
+        doorbell.install()
         dramatiq.get_broker().add_middleware(Escapes())

@@ -66,7 +66,10 @@ class Publisher(Protocol):
 
 def wait(seconds: float, or_read: int | None) -> None:
     """Wait so long, or until there is something to read."""
-    select.select([] if or_read is None else [or_read], [], [], seconds)
+    poll = select.poll()
+    if or_read is not None:
+        poll.register(or_read, select.POLLIN)
+    poll.poll(seconds * 1000)
 
 
 class InProcessPublisher:
@@ -211,6 +214,7 @@ class RabbitPublisher:
 
     def _on_lost(self, _source: Any, reason: Any) -> None:
         self._ready = False
+        self._blocked = ""  # by what is gone
         self._failure = self._failure or explain(reason)
         self._wake()
 

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from dramatiq import Message
 
-from messaging import heartbeats, outbox
+from messaging import heartbeats, lanes, outbox
 from messaging.doorbell import Listener
 from messaging.envelope import Envelope
 from messaging.failpoints import failpoint
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 MOST_RETURNS: Final = 32_767
 #: Rows per transaction. More gain nothing in throughput and hold the locks longer.
 BATCH: Final = 500
-#: How long (s) an idle relay waits before it looks again: half of it is added to each payment's way.
+#: How long (s) an idle relay waits before it looks again; an accepted payment wakes it (`doorbell`).
 POLL_INTERVAL: Final = 0.01
 #: The same for what nobody waits for.
 ANNOUNCE_INTERVAL: Final = 0.05
@@ -71,6 +71,7 @@ class Relay:
             pulse.beat(note=self.trouble or self.unannounced)
             if not self.trouble:  # a rescue into an outbox that nobody empties would only fill it
                 self.jobs.run_due()
+            self.listener.forget()
             if not self.try_once() + self.announce():
                 self.rest()
         for publisher in filter(None, (self.publisher, self.announcer)):
@@ -78,15 +79,17 @@ class Relay:
         pulse.stop()
 
     def rest(self) -> None:
-        """Wait, but not once the doorbell has rung."""
+        """Wait, but no longer than until the doorbell rings; not at all if it has, since we last began to look."""
         if self.trouble:
             self.publisher.pump(TROUBLE_INTERVAL)
-        else:
-            self.publisher.pump(POLL_INTERVAL, or_read=self.listener.socket())
+            return
+        socket = self.listener.socket()
+        if not self.listener.has_heard:
+            self.publisher.pump(POLL_INTERVAL, or_read=socket)
 
     def try_once(self) -> int:
         """`run_once`, with trouble at either end told once, when it begins, and again when it is over."""
-        moved, trouble = move(self.publisher, outbox.EVERYTHING if self.announcer is None else outbox.WORK)
+        moved, trouble = move(self.publisher, lanes.EVERYTHING if self.announcer is None else lanes.WORK)
         if trouble != self.trouble:
             log.warning("relay_troubled", trouble=trouble) if trouble else log.info("relay_recovered")
             self.trouble = trouble
@@ -96,11 +99,10 @@ class Relay:
         """The same for what may wait: its trouble is not the payments', and nothing waits for it."""
         if self.announcer is None or self.trouble or time.monotonic() < self.announce_at:
             return 0
-        lanes = [
-            move(self.announcer, lane) for lane in (outbox.EVENTS, outbox.PATIENT)
-        ]  # neither waits for the other's trouble
-        moved = sum(count for count, _ in lanes)
-        trouble = next((trouble for _, trouble in lanes if trouble), "")
+        # Neither waits for the other's trouble.
+        outcomes = [move(self.announcer, lane) for lane in (lanes.EVENTS, lanes.PATIENT)]
+        moved = sum(count for count, _ in outcomes)
+        trouble = next((trouble for _, trouble in outcomes if trouble), "")
         self.announcer.pump(0)
         if trouble or not moved:
             self.announce_at = time.monotonic() + (ANNOUNCE_PAUSE if trouble else ANNOUNCE_INTERVAL)
@@ -115,7 +117,7 @@ def move(publisher: Publisher, lane: str) -> tuple[int, str]:
     moved, trouble = 0, ""
     try:
         publisher.ensure_connected()
-        moved = run_once(publisher, lane=lane) if outbox.is_due(lane) else 0
+        moved = run_once(publisher, lane=lane) if lanes.is_due(lane) else 0
         publisher.ensure_connected()  # tells what the batch itself could not: confirms that did not come
     except BrokerUnavailable as error:
         trouble = f"RabbitMQ: {error}"
@@ -126,9 +128,9 @@ def move(publisher: Publisher, lane: str) -> tuple[int, str]:
 
 
 @transaction.atomic(durable=True)
-def run_once(publisher: Publisher, *, batch: int = BATCH, lane: str = outbox.EVERYTHING) -> int:
+def run_once(publisher: Publisher, *, batch: int = BATCH, lane: str = lanes.EVERYTHING) -> int:
     """Publish one batch of due messages and delete what was confirmed; returns how many rows were taken."""
-    rows = [row_of(values) for values in outbox.lock_due(lane, columns=Row._fields, batch=batch)]
+    rows = [row_of(values) for values in lanes.lock_due(lane, columns=Row._fields, batch=batch)]
     if not rows:
         return 0
     parcels = [Parcel(to_envelope(alike), alike) for alike in joined(rows)]

@@ -17,7 +17,7 @@ from django.db import Error, InterfaceError, OperationalError, connection, trans
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
-from messaging import heartbeats, outbox
+from messaging import heartbeats, lanes, outbox
 from messaging.failpoints import failpoint
 from messaging.models import OutboxMessage
 from messaging.periodic import PeriodicJobs, jobs_of
@@ -74,7 +74,7 @@ COLUMNS: Final = ("id", "message_id", "payload -> 'ids' ->> 0")
 @transaction.atomic(durable=True)
 def run_once(subscriber: str, *, batch: int = BATCH) -> int:
     """Hand one batch of events to a room; returns how many there were."""
-    due = outbox.lock_due(outbox.IN_ROOM, subscriber, columns=COLUMNS, batch=batch)
+    due = lanes.lock_due(lanes.IN_ROOM, subscriber, columns=COLUMNS, batch=batch)
     rows = [Row._make(values) for values in due]
     if not rows:
         return 0

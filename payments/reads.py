@@ -98,7 +98,7 @@ def path_of(payment: Payment) -> str:
     return f"/api/v1/payments/{payment.id}"
 
 
-#: What `represent` needs of a payment, of which there is twice as much.
+#: The columns that `represent` reads. A list of payments needs no others, and no models of them.
 SHOWN: Final = (
     *("id", "mode", "status", "amount", "currency", "amount_captured", "amount_refunded", "order_id", "user_id"),
     *("description", "metadata", "payment_method", "charge_attempts", "next_attempt_at"),

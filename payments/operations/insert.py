@@ -78,7 +78,7 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
     Raises:
         Refused: a candidate that is new has been refused before; nothing of them all was done.
     """
-    settled = run(candidates, patience=patience)
+    settled = run(candidates, patience=patience, rings=doorbell.bell.rings())
     for number, candidate in enumerate(candidates):
         if candidate.refusal is not None and is_new(settled.get(number)):
             raise candidate.refusal
@@ -88,7 +88,7 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
 @transaction.atomic(durable=True)
 def new_among(candidates: Sequence[Candidate], *, patience: int) -> set[int]:
     """Where those are that repeat nothing. Nothing of them all is done, but while it looks their keys are theirs."""
-    settled = run(candidates, patience=patience)
+    settled = run(candidates, patience=patience, rings=False)
     transaction.set_rollback(True)
     return {number for number in range(len(candidates)) if is_new(settled.get(number))}
 
@@ -98,11 +98,11 @@ def is_new(outcome: Answer | IdempotencyKeyReused | None) -> bool:
     return outcome is None or (isinstance(outcome, Answer) and not outcome.replayed)
 
 
-def run(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
-    """The statement."""
+def run(candidates: Sequence[Candidate], *, patience: int | None, rings: bool) -> Settled:
+    """The statement; it `rings` the relay's bell."""
     wait = None if patience is None else f"{patience}ms"
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait, "rings": doorbell.bell.rings()})
+        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait, "rings": rings})
         return {number: outcome_of(candidates[number], *stored) for number, *stored in cursor.fetchall()}
 
 

@@ -572,7 +572,7 @@ GUARDS = [
     ),
     guard(
         "relays lock their rows and skip those of others",
-        "messaging/outbox.py",
+        "messaging/lanes.py",
         " LIMIT {batch:d} FOR UPDATE SKIP LOCKED",
         " LIMIT {batch:d}",
         RELAY + "test_several_relays_share_the_work_and_publish_each_message_once",
@@ -580,8 +580,8 @@ GUARDS = [
     guard(
         "an accepted payment wakes an idle relay",
         "payments/operations/insert.py",
-        '"rings": doorbell.bell.rings()',
-        '"rings": False',
+        "rings=doorbell.bell.rings()",
+        "rings=False",
         "tests/integration/test_doorbell.py",
     ),
     guard(
@@ -776,7 +776,7 @@ GUARDS = [
     ),
     guard(
         "the relay leaves alone what our own rooms take",
-        "messaging/outbox.py",
+        "messaging/lanes.py",
         "EVERYTHING: Final = \"subscriber = ''\"",
         'EVERYTHING: Final = "true"',
         "tests/integration/test_subscribers.py::test_the_relay_never_publishes_what_a_room_takes",

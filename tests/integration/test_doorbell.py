@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 from django.db import connection, connections, transaction
 
-from messaging import doorbell, outbox, relay
+from messaging import doorbell, lanes, relay
 from messaging.doorbell import Bell, Listener
 from messaging.periodic import PeriodicJobs
 from messaging.publisher import InProcessPublisher, Published, RabbitPublisher
@@ -100,11 +100,74 @@ def test_nothing_is_kept_of_what_was_heard(listener, accept, bell):
     assert not connection.connection._notifies_backlog
 
 
-def test_a_relay_that_cannot_listen_still_looks(monkeypatch):
-    listener = Listener()
-    monkeypatch.setattr(listener, "listen", lambda: connection.cursor().execute("SELECT 1 / 0"))
-    connection.ensure_connection()
+def cannot_listen():
+    connection.cursor().execute("SELECT 1 / 0")
+
+
+def is_lost():
+    connection.connection.close()
+    connection.connection.fileno()
+
+
+@pytest.mark.parametrize("trouble", [cannot_listen, is_lost])
+def test_a_relay_that_cannot_listen_still_looks(trouble, accept, monkeypatch):
+    publisher, stopping = Recorder(), Event()
+    deaf = Relay(publisher, PeriodicJobs([]))
+    monkeypatch.setattr(deaf.listener, "listen", trouble)
+    thread = Thread(target=run_and_close, args=(deaf, stopping), daemon=True)
+    thread.start()
+    assert publisher.rests.wait(SOON)
+    elsewhere(accept)
+    assert publisher.came.wait(SOON)
+    stopping.set()
+    thread.join(SOON)
+    assert not thread.is_alive()
+
+
+def test_a_connection_that_is_lost_is_none_to_listen_to(listener):
+    connection.connection.close()
     assert listener.socket() is None
+    connection.close()
+    assert listener.socket() is not None
+
+
+def test_what_rings_while_the_relay_looks_is_not_slept_over(listener):
+    elsewhere(ring)
+    assert hears(listener, within=SOON)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")  # takes it along
+    assert listener.has_heard
+    waiting = Relay(Recorder(), listener=listener)
+    waiting.rest()
+    assert not waiting.publisher.rests.is_set()
+    listener.forget()
+    waiting.rest()
+    assert waiting.publisher.rests.is_set()
+
+
+def test_who_finds_somebody_ringing_does_not_ring(listener, accept):
+    """Commits that notify wait for each other, and a disk that hangs would hang them all."""
+    heard = []
+    connection.connection.add_notify_handler(lambda notice: heard.append(notice.payload))
+    holds, go = Event(), Event()
+
+    def hold():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [doorbell.LOCK])
+            holds.set()
+            assert go.wait(SOON)
+
+    thread = Thread(target=lambda: elsewhere(hold))
+    thread.start()
+    assert holds.wait(SOON)
+    elsewhere(accept)
+    go.set()
+    thread.join(SOON)
+    elsewhere(lambda: ring("last"))
+    assert hears(listener, within=SOON)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert heard == ["last"]
 
 
 @pytest.mark.parametrize("kind", ["RabbitMQ", "RabbitMQ, not connected yet", "in process"])
@@ -125,6 +188,13 @@ def test_a_publisher_rests_no_longer_than_until_there_is_something_to_read(kind)
     publisher.close()
 
 
+def run_and_close(relay_, stopping):
+    try:
+        relay_.run(stopping)
+    finally:
+        connections.close_all()
+
+
 class Recorder(InProcessPublisher):
     """Takes all messages, and tells."""
 
@@ -143,14 +213,7 @@ class Recorder(InProcessPublisher):
 def test_a_relay_that_rests_is_woken_by_an_accepted_payment(monkeypatch, accept):
     monkeypatch.setattr(relay, "POLL_INTERVAL", LONG)
     publisher, stopping = Recorder(), Event()
-
-    def run():
-        try:
-            Relay(publisher, PeriodicJobs([])).run(stopping)
-        finally:
-            connections.close_all()
-
-    thread = Thread(target=run, daemon=True)
+    thread = Thread(target=run_and_close, args=(Relay(publisher, PeriodicJobs([])), stopping), daemon=True)
     thread.start()
     assert publisher.rests.wait(SOON)
     elsewhere(accept)
@@ -162,4 +225,4 @@ def test_a_relay_that_rests_is_woken_by_an_accepted_payment(monkeypatch, accept)
         if not thread.is_alive():
             break
     assert not thread.is_alive()
-    assert not outbox.is_due(outbox.WORK)
+    assert not lanes.is_due(lanes.WORK)

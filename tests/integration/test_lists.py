@@ -12,7 +12,7 @@ import pytest
 from django.db import DataError, connection, connections, transaction
 from django.db.models.functions import Now
 
-from messaging import outbox, relay
+from messaging import lanes, relay
 from messaging.escapes import Escaped
 from messaging.models import OutboxMessage
 from messaging.publisher import Published
@@ -387,11 +387,11 @@ def test_what_has_a_story_of_its_own_travels_alone(odd):
 def test_a_list_is_confirmed_or_refused_as_a_whole(some):
     some(3)
     recorder = Refusing()
-    relay.run_once(recorder, lane=outbox.WORK)
+    relay.run_once(recorder, lane=lanes.WORK)
     assert [row.returns for row in work()] == [1, 1, 1]
     work().update(available_at=Now())
     recorder.refuse = False
-    relay.run_once(recorder, lane=outbox.WORK)
+    relay.run_once(recorder, lane=lanes.WORK)
     assert not work().exists()
     first, second = (message.message_id for message in recorder.messages)
     assert first != second, "the next time it may have others in it"

@@ -6,6 +6,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
+from types import SimpleNamespace
 
 import pika
 import pytest
@@ -240,6 +241,16 @@ def test_no_rescue_fills_an_outbox_that_nobody_empties():
     jobs = PeriodicJobs([Job("job", lambda: runs.append(1), 0.0)])
     Relay(Stopping(BrokerUnavailable("away")), jobs).run(stopping)
     assert runs == [1]  # before the trouble was known, and not again
+
+
+def test_a_block_ends_with_the_connection_that_was_blocked(publisher):
+    """An alarm, and then a restart of RabbitMQ: the relay used to wait for ever for the end of an alarm of before."""
+    publisher._on_blocked(None, SimpleNamespace(method=SimpleNamespace(reason="low on memory")))
+    with pytest.raises(BrokerUnavailable, match="low on memory"):
+        publisher.ensure_connected()
+    publisher._on_lost(None, Exception("gone"))
+    publisher.ensure_connected()
+    assert publisher._ready
 
 
 def test_a_connection_that_breaks_while_sending_publishes_nothing_and_is_opened_again(

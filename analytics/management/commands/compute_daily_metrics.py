@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser
+from contextlib import closing
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -29,10 +30,11 @@ class Command(BaseCommand):
         parser.add_argument(
             *("--jobs", "-j"),
             type=int,
-            choices=range(1, 33),
+            choices=range(1, 9),
             default=2,
             metavar="N",
-            help="stretches of days computed at a time, each by a core of PostgreSQL's; default: %(default)s",
+            help="stretches of days computed at a time, each by one core and up to 200 MB of PostgreSQL's; "
+            "default: %(default)s",
         )
         parser.add_argument("--dry-run", action="store_true", help="only tell how many rows would change")
         parser.epilog = "Exit status: 0 done, or another run is under way; 1 failed; 2 the days make no sense."
@@ -57,8 +59,10 @@ class Command(BaseCommand):
         started_at = timezone.now()
         chosen = stretches.all_days() if rebuild else stretches.since_last_run() if named is None else named
         rows = 0
-        with tqdm(total=days_of(chosen), unit=" days", disable=not sys.stderr.isatty()) as bar:
-            for stretch, changed in daily.compute_all(chosen, dry_run=dry_run, jobs=jobs):
+        bar = tqdm(total=days_of(chosen), unit=" days", disable=not sys.stderr.isatty())
+        # Closed, and so at its end, before another run may begin, whatever happens here.
+        with bar, closing(daily.compute_all(chosen, dry_run=dry_run, jobs=jobs)) as computed:
+            for stretch, changed in computed:
                 rows += changed
                 bar.update(stretch.days)
         if not dry_run and named is None:
