@@ -592,6 +592,13 @@ GUARDS = [
         RELAY + "test_a_message_that_no_queue_takes_is_kept_and_goes_out_once_there_is_one",
     ),
     guard(
+        "a block ends with the connection that was blocked",
+        "messaging/publisher.py",
+        '        self._blocked = ""  # by what is gone\n',
+        "",
+        RELAY + "test_a_block_ends_with_the_connection_that_was_blocked",
+    ),
+    guard(
         "what came back is not confirmed",
         "messaging/publisher.py",
         "self._outcome.refused.add(str(properties.message_id))",

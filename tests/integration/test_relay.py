@@ -2,11 +2,11 @@
 
 import json
 import os
+import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
-from types import SimpleNamespace
 
 import pika
 import pytest
@@ -245,10 +245,11 @@ def test_no_rescue_fills_an_outbox_that_nobody_empties():
 
 def test_a_block_ends_with_the_connection_that_was_blocked(publisher):
     """An alarm, and then a restart of RabbitMQ: the relay used to wait for ever for the end of an alarm of before."""
-    publisher._on_blocked(None, SimpleNamespace(method=SimpleNamespace(reason="low on memory")))
+    publisher._blocked = "low on memory"
     with pytest.raises(BrokerUnavailable, match="low on memory"):
         publisher.ensure_connected()
-    publisher._on_lost(None, Exception("gone"))
+    publisher._connection._transport._sock.shutdown(socket.SHUT_RDWR)
+    publisher.pump(20)  # until it is noticed
     publisher.ensure_connected()
     assert publisher._ready
 
