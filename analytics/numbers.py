@@ -23,12 +23,6 @@ GROUPS: Final = (
     "day, mode",
 )
 FINEST: Final = GROUPS[0]
-#: Whether two rows are of the same group.
-SAME: Final = """
-    {0}.day = numbers.day AND {0}.mode = numbers.mode
-    AND coalesce({0}.merchant_id::text, '') = coalesce(numbers.merchant_id::text, '')
-    AND {0}.currency = numbers.currency AND {0}.gateway = numbers.gateway
-"""
 #: The columns that are computed, in the order of the SELECT.
 COMPUTED: Final = (
     *("accepted", "succeeded", "failed", "canceled", "volume", "refunded", "refunds", "attempts"),
@@ -123,7 +117,10 @@ UPSERT: Final = f"""
         -- Payments are never deleted; but a merchant that moves to another time zone moves them to other days.
         DELETE FROM analytics_dailymetric AS stored
         WHERE day BETWEEN %(first)s AND %(last)s AND NOT EXISTS (
-            SELECT FROM numbers WHERE {SAME.format("stored")}
+            SELECT FROM numbers
+            WHERE stored.day = numbers.day AND stored.mode = numbers.mode
+                AND coalesce(stored.merchant_id::text, '') = coalesce(numbers.merchant_id::text, '')
+                AND stored.currency = numbers.currency AND stored.gateway = numbers.gateway
         )
         RETURNING 1
     )

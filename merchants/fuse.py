@@ -27,7 +27,7 @@ WITHOUT_COUNTER = Counter(
 
 def redis_failures() -> type[Exception]:
     """What Redis' client raises; looked up only when something is raised, for it takes 4 MB."""
-    from redis import RedisError  # noqa: PLC0415
+    from redis import RedisError  # noqa: PLC0415  # see above
 
     return RedisError
 
