@@ -4,12 +4,11 @@ A day's rows are a pure function of its payments as they are. So computing twice
 payments arrive, ends in what a rebuild makes of them.
 """
 
-from datetime import UTC, datetime, time, timedelta
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection
 
-from analytics.stretches import EARLIEST, LATEST, Stretch
+from analytics.stretches import Stretch
 
 #: The groups: one gateway or all, one currency or all, one merchant or all.
 GROUPS: Final = (
@@ -32,43 +31,63 @@ COMPUTED: Final = (
 PERCENTILE: Final = (
     "(min(milliseconds) FILTER (WHERE 100 * up_to_here >= {of} * in_all) / 1e3)::float8 AS seconds_p{of}"
 )
+ZONES: Final = "SELECT array_agg(DISTINCT time_zone) FROM merchants_merchant"
+#: Whose midnights a payment's day is told by. Where all merchants share a zone, no payment's merchant is looked up.
+MIDNIGHTS_OF_ALL: Final = {"midnights": "(SELECT midnights FROM zone)", "calendar": ""}
+MIDNIGHTS_OF_EACH: Final = {
+    "midnights": "midnights",
+    "calendar": """
+            JOIN (
+                SELECT id AS merchant_id, midnights, begins, ends FROM merchants_merchant JOIN zone USING (time_zone)
+            ) AS calendar ON calendar.merchant_id = payment.merchant_id AND created_at >= begins AND created_at < ends
+    """,
+}
 #: Payments are read once, and told apart by no more than what is asked of them: what is alike is counted together, of
 #: times to the millisecond. All groups are put together of those counts, their percentiles as well.
 UPSERT: Final = f"""
-    WITH alike AS MATERIALIZED (
-        SELECT {FINEST}, became, reason, micros / 1000 AS milliseconds,
-            count(*) AS payments,
+    WITH zone AS MATERIALIZED (
+        -- A payment is of the day whose midnight it follows: that is much less work than its local time.
+        SELECT time_zone, array_agg(midnight ORDER BY day) AS midnights, min(midnight) AS begins, max(midnight) AS ends
+        FROM unnest(%(zones)s::text[]) AS time_zone,
+            generate_series(%(first)s::timestamp, %(last)s::timestamp + interval '1 day', interval '1 day') AS day,
+            LATERAL (
+                -- The first, where clocks are set back over midnight.
+                SELECT min(moment) AS midnight
+                FROM generate_series(-12, 0) AS quarter,
+                    LATERAL (SELECT day AT TIME ZONE time_zone + quarter * interval '15 minutes' AS moment) AS near
+                WHERE quarter = 0 OR moment AT TIME ZONE time_zone >= day
+            ) AS first
+        GROUP BY time_zone
+    ), alike AS MATERIALIZED (
+        SELECT {FINEST}, became, (1e3 * date_part('epoch', took))::bigint AS milliseconds,
+            count(*)::int AS payments,
             sum(amount_captured) AS volume,
             sum(amount_refunded) AS refunded,
             count(*) FILTER (WHERE amount_refunded > 0) AS refunds,
-            sum(charge_attempts) AS attempts,
-            sum(micros) AS micros
+            sum(charge_attempts) AS attempts
         FROM (
-            -- Behind OFFSET 0 these are told once for each.
-            SELECT merchant_id, mode, currency, gateway, amount_captured, amount_refunded, charge_attempts,
-                (created_at AT TIME ZONE time_zone)::date AS day,
-                -- Whole microseconds: the sum of fractions would depend on their order.
-                (1e6::float8 * date_part('epoch', finished_at - created_at))::bigint AS micros,
-                -- Paid late, after it had failed: the money is there, and that is what counts.
-                CASE WHEN amount_captured > 0 THEN 'succeeded' ELSE status END AS became,
-                CASE WHEN status = 'failed' AND amount_captured = 0
-                    THEN coalesce(nullif(decline_code, ''), nullif(error_code, ''), 'unknown') END AS reason
-            FROM payments_payment AS payment
-            JOIN (SELECT id, time_zone FROM merchants_merchant) AS merchant ON merchant.id = merchant_id
-            WHERE created_at >= %(begins)s AND created_at < %(ends)s
-            OFFSET 0
+            SELECT payment.*, %(first)s::date + width_bucket(created_at, {{midnights}}) - 1 AS day,
+                date_bin('1 millisecond', finished_at, created_at) - created_at AS took,
+                CASE
+                    -- Paid late, after it had failed: the money is there, and that is what counts.
+                    WHEN amount_captured > 0 THEN 'succeeded'
+                    WHEN status = 'failed'
+                        THEN 'failed:' || coalesce(nullif(decline_code, ''), nullif(error_code, ''), 'unknown')
+                    ELSE status
+                END AS became
+            FROM payments_payment AS payment {{calendar}}
+            WHERE created_at >= (SELECT min(begins) FROM zone) AND created_at < (SELECT max(ends) FROM zone)
         ) AS payment
-        WHERE day BETWEEN %(first)s AND %(last)s
-        GROUP BY {FINEST}, became, reason, milliseconds
+        GROUP BY {FINEST}, became, took
     ), cell AS MATERIALIZED (
         SELECT {FINEST}, row_number() OVER () AS cell,
             sum(payments) AS accepted,
             sum(payments) FILTER (WHERE became = 'succeeded') AS succeeded,
-            sum(payments) FILTER (WHERE became = 'failed') AS failed,
+            sum(payments) FILTER (WHERE became LIKE 'failed:%%') AS failed,
             sum(payments) FILTER (WHERE became = 'canceled') AS canceled,
             sum(payments) FILTER (WHERE milliseconds IS NOT NULL) AS finished,
             sum(volume) AS volume, sum(refunded) AS refunded, sum(refunds) AS refunds, sum(attempts) AS attempts,
-            sum(micros) AS micros
+            sum(payments * milliseconds) AS milliseconds
         FROM alike GROUP BY {FINEST}
     ), numbers AS MATERIALIZED (
         -- What is made of the same cells has the same times and reasons, and so the same number.
@@ -80,29 +99,31 @@ UPSERT: Final = f"""
             CASE WHEN grouping(currency) = 0 THEN sum(volume)::bigint END AS volume,
             CASE WHEN grouping(currency) = 0 THEN sum(refunded)::bigint END AS refunded,
             sum(refunds)::bigint AS refunds, sum(attempts)::bigint AS attempts,
-            (sum(micros) / sum(finished) / 1e6)::float8 AS seconds_mean
+            (sum(milliseconds) / sum(finished) / 1e3)::float8 AS seconds_mean
         FROM cell GROUP BY GROUPING SETS ({", ".join(f"({group})" for group in GROUPS)})
     ), member AS MATERIALIZED (
-        SELECT number, reason, milliseconds, payments
+        SELECT number, became, alike.milliseconds, payments
         FROM (SELECT number, unnest(cells) AS cell FROM (SELECT DISTINCT number, cells FROM numbers)) AS part
         JOIN cell USING (cell)
         JOIN alike USING ({FINEST})
     ), reached AS (
         SELECT number, milliseconds,
-            sum(sum(payments)) OVER (PARTITION BY number ORDER BY milliseconds) AS up_to_here,
-            sum(sum(payments)) OVER (PARTITION BY number) AS in_all
+            sum(sum(payments)::int) OVER (
+                PARTITION BY number ORDER BY milliseconds ROWS UNBOUNDED PRECEDING
+            ) AS up_to_here,
+            sum(sum(payments)::int) OVER (PARTITION BY number) AS in_all
         FROM member WHERE milliseconds IS NOT NULL GROUP BY number, milliseconds
     ), times AS (
         SELECT number, {", ".join(PERCENTILE.format(of=of) for of in (50, 95, 99))} FROM reached GROUP BY number
     ), why AS (
         SELECT number, jsonb_object_agg(reason, times) AS reasons
         FROM (
-            SELECT number, reason, sum(payments)::bigint AS times
-            FROM member WHERE reason IS NOT NULL GROUP BY number, reason
+            SELECT number, substr(became, 8) AS reason, sum(payments) AS times
+            FROM member WHERE became LIKE 'failed:%%' GROUP BY number, became
         ) AS counted
         GROUP BY number
     ), computed AS (
-        SELECT numbers.*, seconds_p50, seconds_p95, seconds_p99, coalesce(why.reasons, '{{}}') AS reasons
+        SELECT numbers.*, seconds_p50, seconds_p95, seconds_p99, coalesce(why.reasons, jsonb_build_object()) AS reasons
         FROM numbers LEFT JOIN times USING (number) LEFT JOIN why USING (number)
     ), written AS (
         INSERT INTO analytics_dailymetric AS stored
@@ -139,14 +160,14 @@ SETTINGS: Final = """
 def compute(stretch: Stretch) -> int:
     """Compute the days of one stretch in one statement; returns how many rows that changed."""
     assert connection.in_atomic_block, "the memory that it may use is set for the transaction"
-    midnight = datetime.combine(stretch.first, time(), UTC), datetime.combine(stretch.last, time(), UTC)
-    values: dict[str, Any] = {
-        "first": stretch.first,
-        "last": stretch.last,
-        "begins": midnight[0] - EARLIEST,
-        "ends": midnight[1] + timedelta(days=1) + LATEST,
-    }
     with connection.cursor() as cursor:
         cursor.execute(SETTINGS)
-        cursor.execute(UPSERT, values)
+        cursor.execute(ZONES)
+        zones: list[str] = cursor.fetchone()[0] or []
+        cursor.execute(upsert(zones), {"first": stretch.first, "last": stretch.last, "zones": zones})
         return int(cursor.fetchone()[0])
+
+
+def upsert(zones: list[str]) -> str:
+    """The statement for merchants of these time zones."""
+    return UPSERT.format(**MIDNIGHTS_OF_ALL if len(zones) == 1 else MIDNIGHTS_OF_EACH)
