@@ -98,7 +98,7 @@ def path_of(payment: Payment) -> str:
     return f"/api/v1/payments/{payment.id}"
 
 
-#: The columns that `represent` reads. A list of payments needs no others, and no models of them.
+#: The columns that `represent` reads.
 SHOWN: Final = (
     *("id", "mode", "status", "amount", "currency", "amount_captured", "amount_refunded", "order_id", "user_id"),
     *("description", "metadata", "payment_method", "charge_attempts", "next_attempt_at"),
@@ -186,3 +186,8 @@ def payments_of(merchant: Merchant, mode: Mode) -> QuerySet[Payment]:
 def events_of(merchant: Merchant, mode: Mode) -> QuerySet[PaymentEvent]:
     """All events that a caller may see: those of its payments."""
     return PaymentEvent.objects.filter(merchant=merchant, mode=mode)
+
+
+def shown(payments: QuerySet[Payment]) -> QuerySet[Any]:
+    """Of payments what `represent` reads, as rows: a model of each, with all columns, takes twice as long."""
+    return payments.values_list(*SHOWN, named=True)

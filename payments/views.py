@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.generics import GenericAPIView
@@ -24,7 +24,7 @@ from payments.operations import accept_payment
 from payments.pages import NewestFirst
 from payments.preferences import LONGEST_WAIT, preferred_wait
 from payments.problems import catalogue
-from payments.reads import SHOWN, payments_of, represent
+from payments.reads import payments_of, represent, shown
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, problems, request_in
 from payments.waiting import NoRoom, room
 
@@ -114,8 +114,7 @@ class PaymentsView(GenericAPIView[Payment]):
     )
     def get(self, request: Request) -> Response:
         """List payments, newest first, by cursor."""
-        shown = self.filter_queryset(self.get_queryset()).values_list(*SHOWN, named=True)
-        page = self.paginate_queryset(shown)
+        page = self.paginate_queryset(shown(self.filter_queryset(self.get_queryset())))
         return self.get_paginated_response([represent(payment) for payment in page or ()])
 
 
@@ -132,9 +131,7 @@ class PaymentView(GenericAPIView[Payment]):
     def get(self, request: Request, payment_id: str) -> Response:
         """A payment as it stands now."""
         caller = caller_of(request)
-        payment = payments_of(caller.merchant, caller.mode).filter(pk=payment_id).first()
-        if payment is None:
-            raise Http404
+        payment = get_object_or_404(shown(payments_of(caller.merchant, caller.mode)), pk=payment_id)
         return Response(represent(payment))
 
 
