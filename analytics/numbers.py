@@ -21,7 +21,8 @@ GROUPS: Final = (
     "day, mode, gateway",
     "day, mode",
 )
-FINEST: Final = GROUPS[0]
+#: What tells the finest of them apart while payments are counted.
+FINEST: Final = "number_of_day, merchant_id, kind"
 #: The columns that are computed, in the order of the SELECT.
 COMPUTED: Final = (
     *("accepted", "succeeded", "failed", "canceled", "volume", "refunded", "refunds", "attempts"),
@@ -58,16 +59,17 @@ UPSERT: Final = f"""
                 WHERE quarter = 0 OR moment AT TIME ZONE time_zone >= day
             ) AS first
         GROUP BY time_zone
+    ), payment AS NOT MATERIALIZED (
+        SELECT payment.*, width_bucket(created_at, {{midnights}}) AS number_of_day,
+            -- Four letters, three, and a name: one text is told apart with less work than three.
+            mode || currency || gateway AS kind
+        FROM payments_payment AS payment {{calendar}}
+        WHERE created_at >= (SELECT min(begins) FROM zone) AND created_at < (SELECT max(ends) FROM zone)
     ), alike AS MATERIALIZED (
         SELECT {FINEST}, became, (1e3 * date_part('epoch', took))::bigint AS milliseconds,
-            count(*)::int AS payments,
-            sum(amount_captured) AS volume,
-            sum(amount_refunded) AS refunded,
-            count(*) FILTER (WHERE amount_refunded > 0) AS refunds,
-            sum(charge_attempts) AS attempts
+            count(*)::int AS payments, sum(amount_captured) AS volume, sum(charge_attempts) AS attempts
         FROM (
-            SELECT payment.*, %(first)s::date + width_bucket(created_at, {{midnights}}) - 1 AS day,
-                date_bin('1 millisecond', finished_at, created_at) - created_at AS took,
+            SELECT payment.*, date_bin('1 millisecond', finished_at, created_at) - created_at AS took,
                 CASE
                     -- Paid late, after it had failed: the money is there, and that is what counts.
                     WHEN amount_captured > 0 THEN 'succeeded'
@@ -75,20 +77,28 @@ UPSERT: Final = f"""
                         THEN 'failed:' || coalesce(nullif(decline_code, ''), nullif(error_code, ''), 'unknown')
                     ELSE status
                 END AS became
-            FROM payments_payment AS payment {{calendar}}
-            WHERE created_at >= (SELECT min(begins) FROM zone) AND created_at < (SELECT max(ends) FROM zone)
+            FROM payment
         ) AS payment
         GROUP BY {FINEST}, became, took
+    ), given_back AS (
+        -- By an index of those few. To ask it of each payment would be a tenth of all work.
+        SELECT {FINEST}, sum(amount_refunded) AS refunded, count(*) AS refunds
+        FROM payment WHERE amount_refunded > 0 GROUP BY {FINEST}
     ), cell AS MATERIALIZED (
-        SELECT {FINEST}, row_number() OVER () AS cell,
-            sum(payments) AS accepted,
-            sum(payments) FILTER (WHERE became = 'succeeded') AS succeeded,
-            sum(payments) FILTER (WHERE became LIKE 'failed:%%') AS failed,
-            sum(payments) FILTER (WHERE became = 'canceled') AS canceled,
-            sum(payments) FILTER (WHERE milliseconds IS NOT NULL) AS finished,
-            sum(volume) AS volume, sum(refunded) AS refunded, sum(refunds) AS refunds, sum(attempts) AS attempts,
-            sum(payments * milliseconds) AS milliseconds
-        FROM alike GROUP BY {FINEST}
+        SELECT counted.*, row_number() OVER () AS cell, %(first)s::date + number_of_day - 1 AS day,
+            left(kind, 4) AS mode, substr(kind, 5, 3) AS currency, substr(kind, 8) AS gateway,
+            coalesce(refunded, 0) AS refunded, coalesce(refunds, 0) AS refunds
+        FROM (
+            SELECT {FINEST},
+                sum(payments) AS accepted,
+                sum(payments) FILTER (WHERE became = 'succeeded') AS succeeded,
+                sum(payments) FILTER (WHERE became LIKE 'failed:%%') AS failed,
+                sum(payments) FILTER (WHERE became = 'canceled') AS canceled,
+                sum(payments) FILTER (WHERE milliseconds IS NOT NULL) AS finished,
+                sum(volume) AS volume, sum(attempts) AS attempts, sum(payments * milliseconds) AS milliseconds
+            FROM alike GROUP BY {FINEST}
+        ) AS counted
+        LEFT JOIN given_back USING ({FINEST})
     ), numbers AS MATERIALIZED (
         -- What is made of the same cells has the same times and reasons, and so the same number.
         SELECT array_agg(cell ORDER BY cell) AS cells,

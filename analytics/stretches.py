@@ -12,7 +12,7 @@ from django.utils import timezone
 from analytics.models import MetricsRun
 
 #: Days computed by one statement and commit: few enough to be shared out among several, and to show how far it is.
-STRETCH: Final = 16
+STRETCH: Final = 8
 #: How far apart the commit of an event and its time may lie, with some room for clocks that differ. A payment's
 #: transactions last milliseconds; `idle_in_transaction_session_timeout` ends those that hang after 30 s.
 OVERLAP: Final = timedelta(minutes=10)

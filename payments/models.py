@@ -104,6 +104,8 @@ class Payment(models.Model):
             ),
             # The daily metrics: the payments of some days. No BRIN: vacuum lets new rows lie among old ones.
             models.Index(fields=["created_at"], name="payment_age"),
+            # What was given back of the payments of some days, by the same. A refund alone ever writes it.
+            models.Index(fields=["created_at"], name="payment_refunded", condition=Q(amount_refunded__gt=0)),
             # How often a payer's, and a merchant's, payments were declined of late (`payments.velocity`).
             models.Index(
                 fields=["merchant", "mode", "user_id", "finished_at"],

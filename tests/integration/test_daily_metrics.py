@@ -19,7 +19,7 @@ from analytics import daily, numbers, stretches
 from analytics.models import DailyMetric, MetricsRun
 from merchants import audit
 from merchants.models import Mode
-from payments.models import Attempt
+from payments.models import Attempt, Payment
 from payments.states import Status
 from payments.transitions import flag_for_review, move, stay
 from tests.metrics import finish, pay, replay, rows
@@ -392,6 +392,8 @@ def test_pandas_comes_to_the_same_numbers(merchant, other_merchant, zones):
             status = Status.FAILED if rng.random() < 0.2 else Status.SUCCEEDED
             why = {"error_code": "declined", "decline_code": rng.choice("ab")} if status == Status.FAILED else {}
             finish(payment, status, after=rng.uniform(0.05, 30), attempts=rng.randrange(1, 4), **why)
+            if status == Status.SUCCEEDED and number % 7 == 0:
+                Payment.objects.filter(pk=payment.pk).update(amount_refunded=rng.randrange(1, number + 2))
         # A day on which nothing has ended, in groups of several cells; and one with one cell, and a cell beside it.
         for currency in ("EUR", "JPY"):
             pay(merchant, NOON - timedelta(days=4), currency=currency)
@@ -406,7 +408,9 @@ def test_pandas_comes_to_the_same_numbers(merchant, other_merchant, zones):
         names = [column.name for column in cursor.description]
         frame = pd.DataFrame(cursor.fetchall(), columns=names)
     zone_of = {each.pk: ZoneInfo(each.time_zone) for each in merchants}
-    frame["day"] = [at.astimezone(zone_of[of]).date() for at, of in zip(frame.created_at, frame.merchant_id, strict=True)]
+    frame["day"] = [
+        at.astimezone(zone_of[of]).date() for at, of in zip(frame.created_at, frame.merchant_id, strict=True)
+    ]
     frame["seconds"] = (frame.finished_at - frame.created_at).dt.total_seconds()
     computed = list(DailyMetric.objects.all())
     for row in computed:
@@ -415,6 +419,8 @@ def test_pandas_comes_to_the_same_numbers(merchant, other_merchant, zones):
         assert (row.accepted, row.succeeded, row.failed) == (len(group), counts["succeeded"], counts["failed"])
         assert row.attempts == group.charge_attempts.sum()
         assert row.volume == (group.amount_captured.sum() if row.currency else None)
+        assert row.refunded == (group.amount_refunded.sum() if row.currency else None)
+        assert row.refunds == (group.amount_refunded > 0).sum()
         seconds = [row.seconds_mean, row.seconds_p50, row.seconds_p95, row.seconds_p99]
         assert seconds == times(group.seconds)
         failures = group[group.status == "failed"]
