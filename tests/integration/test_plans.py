@@ -12,6 +12,7 @@ from payments.operations import PaymentRequest, claims, insert
 from payments.operations.claims import claim_payments
 from payments.operations.settle import Answered, settle
 from payments.operations.wishes import Wish, prepare
+from payments.reads import payments_of, shown
 from payments.transitions import Change, stay_all
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +57,21 @@ def test_an_accept_reads_no_payments_but_its_own(many):
     )
     parameters = {**insert.parameters([prepare(wish)]), "patience": None, "rings": False}
     assert "Seq Scan on payments_payment" not in plan(insert.STATEMENT, parameters)
+
+
+def test_a_list_never_goes_through_what_is_newer_of_other_merchants(many):
+    """All payments are of this merchant, and so the newest of all would be its own; but not for ever."""
+    sql, parameters = shown(payments_of(many, Mode.TEST)).order_by("-id")[:51].query.sql_with_params()
+    assert "payment_newest" in plan(sql, parameters)
+
+
+@pytest.mark.parametrize("table", ["payments_payment", "payments_paymentevent", "notifications_delivery"])
+def test_no_list_by_merchant_depends_on_how_many_are_of_which(table):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT attstattarget FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'merchant_id'", [table]
+        )
+        assert cursor.fetchone() == (0,)
 
 
 def test_a_change_reads_no_payments_but_its_own(many):
