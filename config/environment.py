@@ -172,7 +172,7 @@ def read_environment() -> Environment:
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
         payments_per_message=env.int("PAYMENTS_PER_MESSAGE", 64, validate=validate.Range(min=1, max=500)),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
-        web_threads=env.int("WEB_THREADS", 16, validate=validate.Range(min=1, max=128)),
+        web_threads=env.int("WEB_THREADS", 12, validate=validate.Range(min=1, max=128)),
         encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),
         webhook_private_targets=env.bool("WEBHOOK_PRIVATE_TARGETS", not is_production),
         deliveries_kept_for=env.float(

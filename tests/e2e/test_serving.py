@@ -5,13 +5,13 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.client import parse_headers
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -292,12 +292,24 @@ def test_a_thread_is_free_again_when_its_client_has_gone_without_reading(web):
 def test_who_reads_nothing_is_cut_off_by_the_system():
     config = runpy.run_path(CONFIG)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-        config["when_ready"](SimpleNamespace(LISTENERS=[SimpleNamespace(sock=listener)]))
+        config["cut_off_the_deaf"](listener)
         client.connect(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:
             limit = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert limit == config["DEAF_AFTER"] * 1000
+
+
+def test_what_requests_leave_behind_is_collected_soon_and_what_is_loaded_never():
+    """Only so does a process that lists payments stay below 120 MB (`make bench`)."""
+    code = f"""
+import gc, runpy, types
+runpy.run_path({CONFIG!r})["when_ready"](types.SimpleNamespace(LISTENERS=[]))
+print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[2])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    frozen, left, oldest = map(int, done.stdout.split())
+    assert (frozen > 10_000, left < 1_000, oldest) == (True, True, 2)
 
 
 def test_a_websocket_is_refused(web):
