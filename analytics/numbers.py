@@ -32,10 +32,19 @@ COMPUTED: Final = (
 PERCENTILE: Final = (
     "(min(milliseconds) FILTER (WHERE 100 * up_to_here >= {of} * in_all) / 1e3)::float8 AS seconds_p{of}"
 )
-ZONES: Final = "SELECT array_agg(DISTINCT time_zone) FROM merchants_merchant"
+#: The time zones of merchants that have payments.
+ZONES: Final = """
+    SELECT DISTINCT time_zone
+    FROM merchants_merchant, LATERAL (SELECT FROM payments_payment WHERE merchant_id = merchants_merchant.id LIMIT 1)
+"""
 #: Whose midnights a payment's day is told by. Where all merchants share a zone, no payment's merchant is looked up.
-MIDNIGHTS_OF_ALL: Final = {"midnights": "(SELECT midnights FROM zone)", "calendar": ""}
+MIDNIGHTS_OF_ALL: Final = {
+    "zones": "(SELECT %(zone)s::text AS time_zone)",
+    "midnights": "(SELECT midnights FROM zone)",
+    "calendar": "",
+}
 MIDNIGHTS_OF_EACH: Final = {
+    "zones": f"({ZONES})",
     "midnights": "midnights",
     "calendar": """
             JOIN (
@@ -49,7 +58,7 @@ UPSERT: Final = f"""
     WITH zone AS MATERIALIZED (
         -- A payment is of the day whose midnight it follows: that is much less work than its local time.
         SELECT time_zone, array_agg(midnight ORDER BY day) AS midnights, min(midnight) AS begins, max(midnight) AS ends
-        FROM unnest(%(zones)s::text[]) AS time_zone,
+        FROM {{zones}} AS used,
             generate_series(%(first)s::timestamp, %(last)s::timestamp + interval '1 day', interval '1 day') AS day,
             LATERAL (
                 -- The first, where clocks are set back over midnight.
@@ -171,10 +180,11 @@ def compute(stretch: Stretch) -> int:
     """Compute the days of one stretch in one statement; returns how many rows that changed."""
     assert connection.in_atomic_block, "the memory that it may use is set for the transaction"
     with connection.cursor() as cursor:
-        cursor.execute(SETTINGS)
         cursor.execute(ZONES)
-        zones: list[str] = cursor.fetchone()[0] or []
-        cursor.execute(upsert(zones), {"first": stretch.first, "last": stretch.last, "zones": zones})
+        zones = [zone for (zone,) in cursor.fetchall()]
+        cursor.execute(SETTINGS)
+        values = {"first": stretch.first, "last": stretch.last, "zone": next(iter(zones), None)}
+        cursor.execute(upsert(zones), values)
         return int(cursor.fetchone()[0])
 
 

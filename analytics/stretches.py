@@ -18,9 +18,8 @@ STRETCH: Final = 8
 OVERLAP: Final = timedelta(minutes=10)
 #: Older than any payment; and from here on, what is hours or a range before a day is a day as well.
 FIRST_DAY: Final = date(2000, 1, 1)
-#: Where on earth a day begins first, and ends last, against UTC.
+#: Where on earth a day begins first, before UTC.
 EARLIEST: Final = timedelta(hours=14)
-LATEST: Final = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)

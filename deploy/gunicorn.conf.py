@@ -41,7 +41,8 @@ DEAF_AFTER = 60
 #: How long (s) connections over which nothing is under way are kept when we stop: their clients may just be sending,
 #: and are then told that it was the last answer. Gunicorn's threaded workers keep them as long.
 LINGER = 2.0
-#: After so many collections of the middle generation all is looked through. Python takes ten.
+#: After so many collections of the middle generation all is looked through. Python takes ten; from 3.14 on it collects
+#: in small steps, and this number says nothing.
 OLDEST_AFTER = 2
 
 

@@ -1,4 +1,4 @@
-"""Percentiles are by the nearest rank now, in whole milliseconds; they were interpolated. The next run computes all days."""
+"""Percentiles are by the nearest rank now, and they and means of whole milliseconds. The next run computes all days."""
 
 from django.db import migrations
 

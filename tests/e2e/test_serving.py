@@ -300,16 +300,19 @@ def test_who_reads_nothing_is_cut_off_by_the_system():
     assert limit == config["DEAF_AFTER"] * 1000
 
 
-def test_what_requests_leave_behind_is_collected_soon_and_what_is_loaded_never():
+def test_processes_inherit_that_what_requests_leave_is_collected_soon_and_what_is_loaded_never():
     """Only so does a process that lists payments stay below 120 MB (`make bench`)."""
     code = f"""
-import gc, runpy, types
-runpy.run_path({CONFIG!r})["when_ready"](types.SimpleNamespace(LISTENERS=[]))
+import gc, runpy, socket, types
+listener = socket.create_server(("127.0.0.1", 0))
+runpy.run_path({CONFIG!r})["when_ready"](types.SimpleNamespace(LISTENERS=[types.SimpleNamespace(sock=listener)]))
 print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[2])
+print(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    frozen, left, oldest = map(int, done.stdout.split())
+    frozen, left, oldest, patience = map(int, done.stdout.split())
     assert (frozen > 10_000, left < 1_000, oldest) == (True, True, 2)
+    assert patience == 60_000, "what connections inherit is set up as well"
 
 
 def test_a_websocket_is_refused(web):

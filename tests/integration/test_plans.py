@@ -65,7 +65,7 @@ def test_a_list_never_goes_through_what_is_newer_of_other_merchants(many):
     assert "payment_newest" in plan(sql, parameters)
 
 
-@pytest.mark.parametrize("table", ["payments_payment", "payments_paymentevent", "notifications_delivery"])
+@pytest.mark.parametrize("table", ["payments_payment", "payments_paymentevent"])
 def test_no_list_by_merchant_depends_on_how_many_are_of_which(table):
     with connection.cursor() as cursor:
         cursor.execute(
