@@ -162,7 +162,7 @@ def read_environment() -> Environment:
         dead_letters_kept_for=env.float(
             "DEAD_LETTERS_KEPT_FOR", 90 * 86_400.0, validate=validate.Range(min=0, max=3_153_600_000)
         ),
-        breaker_min_calls=env.int("BREAKER_MIN_CALLS", 20, validate=validate.Range(min=1, max=1000)),
+        breaker_min_calls=env.int("BREAKER_MIN_CALLS", 20, validate=validate.Range(min=1, max=200)),
         breaker_failure_rate=env.float("BREAKER_FAILURE_RATE", 0.5, validate=validate.Range(min=0.01, max=1)),
         breaker_window=env.float("BREAKER_WINDOW", 30.0, validate=validate.Range(min=1, max=3600)),
         breaker_open_for=env.float("BREAKER_OPEN_FOR", 10.0, validate=validate.Range(min=0.1, max=3600)),
