@@ -24,8 +24,8 @@ from payments.models import GatewayCircuit
 
 log = structlog.get_logger(__name__)
 
-#: Calls, to all gateways, among which the failure rate is looked for: few enough to read in milliseconds. At more
-#: calls per second than this divided by the window, the window is shorter.
+#: Answered calls, to all gateways, among which the failure rate is looked for: few enough to read in milliseconds. At
+#: more calls per second than this divided by the window, the window is shorter.
 MOST_CALLS: Final = 1000
 #: How long (s) an open breaker waits at most before the next probe, when probe after probe fails.
 LONGEST_OPEN: Final = 60.0
@@ -91,11 +91,13 @@ def admit(gateway: str, *, lease: timedelta, now: datetime) -> Admission:
 
 OPEN: Final = """
     WITH recent AS (
-        SELECT payment_id, outcome, finished_at FROM payments_attempt ORDER BY id DESC LIMIT %(most_calls)s
+        SELECT payment_id, outcome, finished_at FROM payments_attempt
+        WHERE outcome NOT IN ('', 'abandoned') -- not first counted: calls that hang would hide those that failed
+        ORDER BY id DESC LIMIT %(most_calls)s
     ), calls AS (
         SELECT count(*) AS made, count(*) FILTER (WHERE outcome IN ('unavailable', 'unknown')) AS failed
         FROM recent JOIN payments_payment AS payment ON payment.id = recent.payment_id
-        WHERE payment.gateway = %(gateway)s AND recent.outcome NOT IN ('', 'abandoned')
+        WHERE payment.gateway = %(gateway)s
             AND recent.finished_at > statement_timestamp() - %(window)s * interval '1 second'
             AND recent.finished_at > coalesce(
                 (SELECT closed_at FROM payments_gatewaycircuit WHERE gateway = %(gateway)s), '-infinity')

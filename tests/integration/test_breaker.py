@@ -115,6 +115,17 @@ def test_another_gateways_failures_do_not_count(accept):
     assert state() is State.IN_ORDER
 
 
+def test_calls_that_hang_do_not_hide_those_that_failed(accept, monkeypatch):
+    monkeypatch.setattr(breaker, "MOST_CALLS", 6)
+    failing = [claim_one(accept(key=f"failing-{number}").pk) for number in range(4)]
+    for number in range(8):
+        assert claim_one(accept(key=f"hanging-{number}").pk)
+    for claim in failing:
+        settle_one(claim, SILENT)
+        teach_breaker(claim, SILENT)
+    assert state() is State.OPEN
+
+
 # --- while it is open
 
 
