@@ -20,7 +20,13 @@ class DailyMetric(models.Model):
     id = models.BigAutoField(primary_key=True)
     day = models.DateField(help_text="In the merchant's time zone; of all merchants: each in its own.")
     merchant = models.ForeignKey(
-        Merchant, on_delete=models.CASCADE, null=True, blank=True, related_name="+", help_text="Empty: all of them."
+        Merchant,
+        on_delete=models.CASCADE,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty: all of them.",
     )
     mode = models.CharField(max_length=4, choices=Mode.choices)
     currency = models.CharField(max_length=3, blank=True, help_text="Empty: all of them.")

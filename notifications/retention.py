@@ -14,13 +14,13 @@ from notifications.models import Delivery
 def prune(*, before: datetime, batch: int) -> int:
     """Forget one batch of deliveries that ended before a time, with their attempts; returns how many.
 
-    Never what is pending, nor what has failed and nobody has decided on. The index on `created_at` finds them: nothing
-    ends before it begins.
+    Never what is pending, nor what has failed and nobody has decided on. By the index on `created_at`: nothing ends
+    before it begins.
     """
     old = Q(created_at__lt=before, finished_at__lt=before) & ~Q(state=Delivery.State.PENDING)
     undecided = Q(state=Delivery.State.FAILED) & Exists(open_letters())
     rows = Delivery.objects.filter(old).exclude(undecided).select_for_update(skip_locked=True)
-    ids = list(rows.values_list("pk", flat=True)[:batch])
+    ids = list(rows.order_by("created_at").values_list("pk", flat=True)[:batch])
     Delivery.objects.filter(pk__in=ids).delete()
     return len(ids)
 

@@ -148,6 +148,7 @@ PRUNE: Final = """
         SELECT stored.id FROM payments_idempotencykey AS stored
         LEFT JOIN payments_payment AS payment ON payment.id = stored.payment_id
         WHERE stored.created_at < %(before)s AND (stored.payment_id IS NULL OR payment.status = ANY(%(final)s))
+        ORDER BY stored.created_at
         LIMIT %(batch)s
         FOR UPDATE OF stored SKIP LOCKED
     )

@@ -35,7 +35,13 @@ class AuditEntry(models.Model):
     subject = models.CharField(max_length=150, blank=True, help_text="To what, as `api_key:<id>`.")
     # The entry outlives what it tells of, and must not keep it from being deleted.
     merchant = models.ForeignKey(
-        Merchant, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="+"
+        Merchant,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     reason = models.CharField(max_length=500, blank=True)
     before = models.JSONField(null=True, blank=True, encoder=DjangoJSONEncoder)

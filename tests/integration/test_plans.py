@@ -1,11 +1,15 @@
 """How PostgreSQL carries out what is asked most often: by an index, however many rows there are and of however few."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from merchants.models import Mode
+from notifications import retention
+from payments import idempotency
 from payments.gateways.base import Approved
 from payments.models import Payment
 from payments.operations import PaymentRequest, claims, insert
@@ -72,6 +76,45 @@ def test_no_list_by_merchant_depends_on_how_many_are_of_which(table):
             "SELECT attstattarget FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'merchant_id'", [table]
         )
         assert cursor.fetchone() == (0,)
+
+
+#: Indexes that another one of the same table begins with. Not those of Django and its applications.
+REDUNDANT = """
+    SELECT one.indexrelid::regclass::text
+    FROM pg_index AS one
+    JOIN pg_index AS other ON other.indrelid = one.indrelid AND other.indexrelid <> one.indexrelid
+    WHERE one.indrelid::regclass::text ~ '^(analytics|merchants|messaging|notifications|payments)_'
+        AND NOT one.indrelid::regclass::text ~ '^merchants_user_' AND NOT one.indisunique
+        AND one.indpred IS NULL AND other.indpred IS NULL AND one.indexprs IS NULL AND other.indexprs IS NULL
+        AND starts_with(format('%s ', other.indkey), format('%s ', one.indkey))
+        AND starts_with(format('%s ', other.indclass), format('%s ', one.indclass))
+"""
+
+
+def test_no_index_is_written_that_another_one_begins_with():
+    with connection.cursor() as cursor:
+        cursor.execute(REDUNDANT)
+        assert cursor.fetchall() == []
+
+
+KEYS = """
+    INSERT INTO payments_idempotencykey (merchant_id, key, fingerprint, status_code, body, location, created_at)
+    SELECT id, number, '', 202, '', '', now() - number * interval '1 minute'
+    FROM merchants_merchant, generate_series(1, 5000) AS number;
+    ANALYZE payments_idempotencykey
+"""
+
+
+@pytest.mark.parametrize(
+    ("prune", "index"), [(idempotency.prune, "idempotency_key_stored"), (retention.prune, "delivery_made")]
+)
+def test_pruning_goes_by_age_wherever_in_the_table_old_rows_lie(merchant, prune, index):
+    with connection.cursor() as cursor:
+        cursor.execute(KEYS)
+    with CaptureQueriesContext(connection) as asked:
+        prune(before=timezone.now() - timedelta(days=3), batch=100)
+    chosen = next(query["sql"] for query in asked if "created_at" in query["sql"])
+    assert index in plan(chosen.replace("%", "%%"), [])
 
 
 def test_a_change_reads_no_payments_but_its_own(many):
