@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
 def measure(stage: Stage, options: Options) -> Results:
     """Each subject once in each round, in another order each time."""
     results = Results(about=about(stage, options))
-    chosen = [it for it in subjects(stage, options) if not options.only or it.name in options.only]
+    chosen = choose(subjects(stage, options), options)
     for subject in chosen:
         say(f"preparing {subject.name}")
         subject.start()
@@ -128,6 +129,18 @@ def measure(stage: Stage, options: Options) -> Results:
     for subject in reversed(chosen):
         subject.stop()
     return results
+
+
+def choose(known: Sequence[Subject], options: Options) -> list[Subject]:
+    """Those that were asked for, or all.
+
+    Raises:
+        CannotStart: `ONLY` names something else.
+    """
+    names = [subject.name for subject in known]
+    if unknown := sorted(set(options.only).difference(names)):
+        raise CannotStart(f"ONLY names {', '.join(unknown)}; there are {', '.join(names)}. `growth` needs GROWTH=1.")
+    return [subject for subject in known if not options.only or subject.name in options.only]
 
 
 def others_seconds() -> float:
@@ -146,6 +159,7 @@ def about(stage: Stage, options: Options) -> dict[str, object]:
     settings = {name: value for name, value in SETTINGS.items() if not name.endswith("BACKEND")}
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": commit(),
         "machine": f"{os.cpu_count()} cores shared by everybody, Python {platform.python_version()}",
         "PostgreSQL": f"{stage.ask('postgres', 'SHOW server_version')[0]}, durable (fsync on), default settings",
         "load generator": generator(),
@@ -153,6 +167,15 @@ def about(stage: Stage, options: Options) -> dict[str, object]:
         "settings": ", ".join(f"{name}={value}" for name, value in settings.items())
         + "; ENVIRONMENT=development (no TLS proxy), mail and SMS off; a gateway in process that answers at once",
     }
+
+
+def commit() -> str:
+    """Which code this is, as far as Git knows it; with a mark where files were changed since."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def say(line: str) -> None:

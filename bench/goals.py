@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.figures import Results
+from bench.ours.growth import SIZES, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Goal:
     goal: float
     moonshot: float
     less_is_more: bool = False
+
+
+def grown(what: str) -> tuple[str, str]:
+    """The figures of the largest size, and of the small one beside it."""
+    return f"growth_{what}_{SIZES[-1]}", f"growth_{what}_{beside(SIZES[-1])}"
 
 
 GOALS: Final = (
@@ -34,8 +40,8 @@ GOALS: Final = (
         True,
     ),
     Goal("G6", "drained payments / Django + Celery threads", "drain", "celery_drain", 2, 12),
-    Goal("G7", "accept at 10^7 rows / at 10^4", "growth_accept_10000000", "growth_accept_10000", 0.8, 0.95),
-    Goal("G7", "drain at 10^7 rows / at 10^4", "growth_drain_10000000", "growth_drain_10000", 0.8, 0.95),
+    Goal("G7", "accept at 10^7 rows / at 10^4 beside it", *grown("accept"), 0.8, 0.95),
+    Goal("G7", "drain at 10^7 rows / at 10^4 beside it", *grown("drain"), 0.8, 0.95),
     Goal("G8", "daily metrics: full rebuild / one scan", "metrics", "", 6, 3, True),
     Goal("G8", "the same over 10^7 payments", "growth_metrics_10000000", "", 6, 3, True),
     Goal("G9", "intake messages / pgbench tx", "intake", "tx", 0.3, 1.0),

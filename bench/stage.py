@@ -28,6 +28,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PEERS_PYTHON: Final = ROOT / ".venv-bench/bin/python"
 #: More than PostgreSQL's 100 connections: every subject's servers stay up beside each other.
 MAX_CONNECTIONS: Final = 400
+LISTENER: Final = "bench_listener"
 #: What a queue could still hold of a measurement before.
 QUEUES: Final = ("payments", "notifications", "webhooks", "payment_initiation", "peer_outbox", "peer_celery")
 
@@ -128,6 +129,20 @@ class Stage:
             except pika.exceptions.ChannelClosedByBroker:
                 continue  # nobody has declared it yet
         connection.close()
+
+    @contextmanager
+    def listening(self, exchange: str) -> Iterator[None]:
+        """Somebody is interested in all events, and keeps them: without, RabbitMQ confirms what it throws away."""
+        with pika.BlockingConnection(pika.URLParameters(self.rabbitmq.url)) as connection:
+            channel = connection.channel()
+            channel.exchange_declare(exchange, "topic", durable=True)
+            channel.queue_declare(LISTENER, durable=True, arguments={"x-queue-type": "quorum"})
+            channel.queue_bind(LISTENER, exchange, "#")
+        try:
+            yield
+        finally:
+            with pika.BlockingConnection(pika.URLParameters(self.rabbitmq.url)) as connection:
+                connection.channel().queue_delete(LISTENER)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from deploy.local.machine import CannotStart
 from deploy.local.postgres import find_programs
 
 CLIENTS: Final = 16
-DATABASE: Final = "limits"
 TPS: Final = re.compile(r"tps = ([0-9.]+)")
 
 
@@ -27,18 +26,22 @@ class DatabaseLimit:
     options: Options
     name: str
 
+    @property
+    def database(self) -> str:
+        """Its own."""
+        return f"limit_{self.name}"
+
     def start(self) -> None:
         """A database with the peers' tables."""
-        if self.name == "tx":
-            self.stage.create(DATABASE)
-            self.stage.run_sql(DATABASE, SCHEMA.read_text())
+        self.stage.create(self.database)
+        self.stage.run_sql(self.database, SCHEMA.read_text())
 
     def measure(self) -> list[Figure]:
         """Transactions a second."""
         seconds, script = max(1, round(self.options.seconds)), Path(__file__).parent / f"{self.name}.sql"
         how = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "-T", str(seconds), "-f", str(script)]
         before, database = own_children_seconds(), self.stage.server_cpu()["postgres"]
-        said = run_to_end([find_pgbench(), *how, self.stage.url_of(DATABASE)], env={}, within=seconds + 60)
+        said = run_to_end([find_pgbench(), *how, self.stage.url_of(self.database)], env={}, within=seconds + 60)
         cores = {
             "cpu_load": (own_children_seconds() - before) / seconds,
             "cpu_postgres": (self.stage.server_cpu()["postgres"] - database) / seconds,

@@ -55,20 +55,21 @@ class Growth:
             write_past(self.stage, LARGE, number=following, already=self.size)
             self.size = following
             self.house.create(COPY, like=SMALL)
-            figures += [*self.both(COPY, SMALLEST), *self.both(LARGE, following), self.gigabytes(following)]
+            figures += [*self.both(COPY, beside(following)), *self.both(LARGE, str(following))]
+            figures.append(self.gigabytes(following))
             figures.append(rebuild(self.house, LARGE, key=f"growth_metrics_{following}", payments=following))
         return figures
 
-    def both(self, database: str, size: int) -> list[Figure]:
+    def both(self, database: str, name: str) -> list[Figure]:
         """Accepts, and then what they have left drained."""
         web = self.house.web(database)
         load = Load(
             url=web.payments, token=self.house.api_key, connections=64, seconds=self.options.seconds, prefix=a_prefix()
         )
-        accept = measure(f"growth_accept_{size}", load, stage=self.stage, server=web.process)
+        accept = measure(f"growth_accept_{name}", load, stage=self.stage, server=web.process)
         self.stage.stop(web.process)
         self.stage.purge()
-        return [accept, drain(self.house, database, key=f"growth_drain_{size}")[0]]
+        return [accept, drain(self.house, database, key=f"growth_drain_{name}")[0]]
 
     def gigabytes(self, size: int) -> Figure:
         """What the large database has become."""
@@ -79,6 +80,11 @@ class Growth:
         """They take much room."""
         for database in (SMALL, COPY, LARGE):
             self.stage.drop(database)
+
+
+def beside(size: int) -> str:
+    """What the small database is called that is measured beside a size: that size is compared with no other."""
+    return f"{SMALLEST}_beside_{size}"
 
 
 def sizes() -> tuple[int, ...]:
