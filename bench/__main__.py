@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
             profile(options)
             return 0
         if is_on("SOAK") or "soak" in arguments:
-            soak(options)
+            keep(soak(options), "soak")
             return 0
         with a_stage() as stage:
             results = measure(stage, options)
@@ -104,10 +104,16 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    file = RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}.json"
-    results.save(file)
-    print(f"\n{render(results)}\n\nKept in {file.relative_to(ROOT)}.")
+    print(f"\n{render(results)}\n")
+    keep(results, "bench")
     return 0
+
+
+def keep(results: Results, name: str) -> None:
+    """As JSON, beside earlier runs."""
+    file = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}.json"
+    results.save(file)
+    print(f"Kept in {file.relative_to(ROOT)}.")
 
 
 def measure(stage: Stage, options: Options) -> Results:
