@@ -9,12 +9,13 @@ back since. It counts as empty but for one token, or it would keep its merchant 
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from django.conf import settings
-from django.db import connection
+from django.db import Error, connection
 
 from merchants import redis_buckets
 from merchants.fuse import WITHOUT_COUNTER, redis_fuse
@@ -218,12 +219,15 @@ def give_back_all(tickets: Iterable[Ticket]) -> None:
 
 
 def give_back(ticket: Ticket, *, number: int = 1) -> None:
-    """Return a token that was not needed, or so many; what cannot be returned comes back by itself soon."""
+    """Return a token that was not needed, or so many.
+
+    What cannot be returned comes back by itself soon, and hides no payment that was made meanwhile.
+    """
     returned = number * ticket.interval
     if ticket.local:
         local_buckets.give_back(ticket.key, interval=returned / 1e6)
     elif not redis_buckets.url():
-        with connection.cursor() as cursor:
+        with suppress(Error), connection.cursor() as cursor:
             cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": returned})
     else:
         redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=returned))

@@ -66,10 +66,8 @@ class Book:
 
     def recipients(self, happening: Happening) -> Iterator[Recipient]:
         """All who are told of an event."""
-        if settings.EMAIL_ON:
-            yield from self.by(Channel.EMAIL, happening)
-        if settings.SMS_BACKEND:
-            yield from self.by(Channel.SMS, happening)
+        for channel in channels_to_people():
+            yield from self.by(channel, happening)
         yield from self.endpoints(happening)
 
     def by(self, channel: Channel, happening: Happening) -> Iterator[Recipient]:
@@ -117,11 +115,16 @@ def origin_behind(happening: Happening) -> str:
         return ""
 
 
+def channels_to_people() -> list[Channel]:
+    """Those that are switched on."""
+    on = {Channel.EMAIL: settings.EMAIL_ON, Channel.SMS: settings.SMS_BACKEND}
+    return [channel for channel, is_on in on.items() if is_on]
+
+
 def is_for_payers(happening: Happening, wishes: dict[About, Wish]) -> bool:
     """Whether its payer is told by any way, and so has to be looked up."""
-    channels = (Channel.EMAIL, Channel.SMS)
-    wanted = any(happening.type in wishes[channel, Audience.PAYER].event_types for channel in channels)
-    return wanted and bool(happening.user_id)
+    ways = (wishes[channel, Audience.PAYER] for channel in channels_to_people())
+    return bool(happening.user_id) and any(happening.type in way.event_types for way in ways)
 
 
 def contacts_of(happenings: Sequence[Happening]) -> dict[tuple[UUID, str, str], Contact]:

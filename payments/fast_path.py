@@ -6,12 +6,10 @@ everything else.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from django.db import Error
 from django.utils import timezone
 
 from merchants import buckets, limits
@@ -97,10 +95,8 @@ def accept_ready(ready: Sequence[Ready]) -> list[Accepted | None]:
 
 
 def give_back_unused(tickets: Sequence[buckets.Ticket], outcomes: Sequence[Outcome | None]) -> None:
-    """Return the tokens that made no payment. What cannot be returned comes back by itself, and hides no payment."""
-    unused = [ticket for ticket, outcome in zip(tickets, outcomes, strict=True) if not is_new(outcome)]
-    with suppress(Error):
-        buckets.give_back_all(unused)
+    """Return the tokens that made no payment."""
+    buckets.give_back_all(ticket for ticket, outcome in zip(tickets, outcomes, strict=True) if not is_new(outcome))
 
 
 def is_new(outcome: Outcome | None) -> bool:

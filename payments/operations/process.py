@@ -39,6 +39,37 @@ class Heard(NamedTuple):
     defect: BaseException | None = None
 
 
+class Hearing:
+    """From the gateways' loop to the thread that waits: all that one turn of the loop has heard comes at once.
+
+    One by one, the first of a list would wake the thread, and be settled before the others.
+    """
+
+    def __init__(self) -> None:
+        self.turn: list[Heard] = []
+        self.turns: SimpleQueue[list[Heard]] = SimpleQueue()
+
+    def put(self, one: Heard) -> None:
+        """In the loop's thread."""
+        if not self.turn:
+            asyncio.get_running_loop().call_soon(self.end_turn)
+        self.turn.append(one)
+
+    def end_turn(self) -> None:
+        """Hand over."""
+        self.turns.put(self.turn)
+        self.turn = []
+
+    def take(self) -> list[Heard]:
+        """Wait for something to be heard; all that was, by now."""
+        came = self.turns.get()
+        while True:
+            try:
+                came += self.turns.get_nowait()
+            except Empty:
+                return came
+
+
 def process_payments(*, payment_ids: Sequence[UUID]) -> None:
     """Bring payments as far as they can go now. Harmless at any time and any number of times.
 
@@ -48,10 +79,10 @@ def process_payments(*, payment_ids: Sequence[UUID]) -> None:
         Escaped: defects, or an unreachable database; with the payments that it concerns. All others had their turn.
     """
     failures: dict[UUID, BaseException] = {}
-    heard: SimpleQueue[Heard] = SimpleQueue()
+    heard = Hearing()
     awaited = call_all(claim_each(payment_ids, failures), heard)
     while awaited:
-        came = take_all(heard)
+        came = heard.take()
         awaited -= len(came)
         failures |= {one.claim.request.payment_id: one.defect for one in came if one.defect is not None}
         answered = [Answered(one.claim, one.answer) for one in came if one.answer is not None]
@@ -128,7 +159,7 @@ def teach_breaker(claim: Claim, answer: LookupAnswer) -> None:
         breaker.note_success(claim.gateway.name)
 
 
-def call_all(claims: Iterable[Claim], heard: SimpleQueue[Heard]) -> int:
+def call_all(claims: Iterable[Claim], heard: Hearing) -> int:
     """Begin the calls of some claims, outside any transaction; returns of how many something will be heard."""
     assert not transaction.get_connection().in_atomic_block, "no network inside a transaction"
     begun = list(claims)
@@ -138,7 +169,7 @@ def call_all(claims: Iterable[Claim], heard: SimpleQueue[Heard]) -> int:
     return len(begun)
 
 
-async def call(claim: Claim, heard: SimpleQueue[Heard]) -> None:
+async def call(claim: Claim, heard: Hearing) -> None:
     """Ask the gateway when there is room for one more, and tell what it said."""
     try:
         async with loop.room:
@@ -169,13 +200,3 @@ async def ask(claim: Claim) -> LookupAnswer | None:
         milliseconds=round((time.monotonic() - began) * 1000),
     )
     return answer
-
-
-def take_all(heard: SimpleQueue[Heard]) -> list[Heard]:
-    """Wait for something to be heard; all that was, by now."""
-    came = [heard.get()]
-    while True:
-        try:
-            came.append(heard.get_nowait())
-        except Empty:
-            return came

@@ -192,6 +192,14 @@ def test_a_repetition_is_answered_when_the_bucket_is_empty_and_costs_nothing(pos
     assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (202, "true")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_token_that_cannot_be_returned_hides_no_answer(post, small, monkeypatch):
+    first = post({"amount": "1.00"}, key="key-0")
+    monkeypatch.setattr(buckets, "GIVE_BACK", "SELECT %(key)s::int + %(interval)s")
+    again = post({"amount": "1.00"}, key="key-0")
+    assert (again.status_code, again.content) == (202, first.content)
+
+
 def test_a_refused_payment_goes_through_with_the_same_key_later(post, small):
     refused = [post({"amount": "1.00"}, key=f"key-{number}") for number in range(4)][3]
     assert refused.status_code == 429

@@ -97,6 +97,13 @@ def test_no_payment_of_a_list_costs_a_statement_of_its_own(some, count, django_a
     assert announcements().count() == 3 * count
 
 
+def test_answers_that_come_at_the_same_time_are_settled_together(some, said, django_assert_num_queries):
+    payments = some(64)
+    with django_assert_num_queries(10):
+        process_payments(payment_ids=pk_of(payments))
+    assert states(payments) == ["succeeded"] * 64
+
+
 def test_each_payment_of_a_list_goes_its_own_way(some, said):
     payments = _, declined, refused, silent, final, leased, not_due = some(7)
     said[declined.pk] = Declined(decline_code="card_declined", detail="no")
