@@ -1,7 +1,8 @@
-"""Reads queues one message after another, for what is no Dramatiq actor: messages from outside, and dead letters.
+"""Reads queues batch after batch, for what is no Dramatiq actor: messages from outside, and dead letters.
 
 A message is acknowledged when its handler has returned, and so has committed. While PostgreSQL is away the same
-message is tried again and again: nothing is lost, nothing overtakes it. A crash delivers it again, which handlers bear.
+messages are tried again and again: nothing is lost, nothing overtakes them. A crash delivers them again, which
+handlers bear.
 """
 
 from collections import deque

@@ -57,12 +57,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """By which way the requests of a test's clients come in."""
     way: str = getattr(request, "param", "fast")
     if way == "fast":
         monkeypatch.setattr(ClientHandler, "__call__", doors.by_the_fast_door)
-    return way
+    doors.answered.clear()
+    yield way
+    says = hasattr(request.module, "BOTH_DOORS")
+    assert says or not doors.answered, "the fast door has answered: say whether this is of BOTH_DOORS (tests/doors.py)"
 
 
 @pytest.fixture(autouse=True)

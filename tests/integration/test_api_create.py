@@ -21,6 +21,7 @@ from payments import transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
 from payments.problems import catalogue
 from payments.states import Status
+from tests import doors
 from tests.outbox import work
 
 #: See tests/doors.py.
@@ -71,6 +72,11 @@ def fail(payment):
 
 
 @pytest.mark.django_db
+def test_these_tests_go_by_the_door_that_they_say(post, door):
+    assert post({"amount": "10.00"}).status_code == 202
+    assert bool(doors.answered) == (door == "fast")
+
+
 def test_an_accepted_payment_is_answered_with_202_and_found_at_its_location(post, client):
     response = post({"amount": "100.50", "currency": "EUR", "order_id": "o-1", "metadata": {"a": "b"}})
     assert response.status_code == 202

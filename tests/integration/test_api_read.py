@@ -24,6 +24,8 @@ from tests.outbox import work
 URL = "/api/v1/payments"
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py; its payments are only made to be read.
+BOTH_DOORS = False
 
 
 def client_for(merchant, mode=Mode.TEST):

@@ -28,6 +28,8 @@ URL = "/api/v1/webhook-endpoints"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 
 def send(client, method, path="", body=None):

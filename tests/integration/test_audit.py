@@ -34,6 +34,8 @@ from tests.claiming import claim_one, settle_one
 from tests.dying import fail, letter
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 LIST = reverse("admin:merchants_auditentry_changelist")
 SCRIPT = "<script>alert(1)</script>"

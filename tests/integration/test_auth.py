@@ -17,6 +17,8 @@ KEY = "sk_test_a-key-of-the-tests-of-keys"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 
 @pytest.fixture

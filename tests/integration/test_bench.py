@@ -14,6 +14,9 @@ from payments.models import Attempt, IdempotencyKey, Payment, PaymentEvent
 from payments.reads import represent
 from payments.states import Status
 
+#: See tests/doors.py.
+BOTH_DOORS = True
+
 
 def test_the_measured_request_is_not_refused(post):
     response = post(json.loads(body_of("NAME")), key="NAME")

@@ -49,6 +49,8 @@ TOLD = {
 }  # fmt: skip
 
 pytestmark = pytest.mark.django_db(transaction=True)
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ from tests.logins import ask, call, log_out, refresh, tokens
 from tests.notifying import endpoint, message, webhook
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -112,7 +112,7 @@ def test_a_letter_about_no_delivery_is_blocked(merchant, subject):
 
 def test_a_redelivery_since_a_time_takes_what_was_not_delivered(merchant):
     endpoint = endpoint_of(merchant)
-    rows = [delivery_to(endpoint, now=NOW) for _ in range(4)]
+    rows = [delivery_to(endpoint, now=NOW - timedelta(seconds=age)) for age in (4, 3, 2, 1)]
     for row, result in zip(rows, (OK, NO, OK, NO), strict=True):
         attempt(row, result, now=NOW)
     work().delete()

@@ -34,6 +34,8 @@ from tests.outbox import announce, announcements, work
 from tests.system import ROOT, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 URL = os.environ["RABBITMQ_URL"]
 CANARY = "canary-4f1c"

@@ -71,6 +71,8 @@ OPERATIONS = [
 ]
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py; most of what is tried here is unusual, and goes into the house by itself.
+BOTH_DOORS = False
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ from tests.decisions import resolve
 from tests.outbox import work
 
 pytestmark = pytest.mark.django_db(transaction=True)
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 QUEUE = settings.INTAKE_QUEUE
 CARD = "4111 1111 1111 1111"

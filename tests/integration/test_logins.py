@@ -12,6 +12,8 @@ from tests.logins import PASSWORD, ask, call, forbidden, refresh, tokens, unauth
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db
+#: See tests/doors.py.
+BOTH_DOORS = True
 
 
 def test_a_password_gets_a_pair_of_tokens_that_work(anybody, person, merchant):

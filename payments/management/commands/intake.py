@@ -10,7 +10,7 @@ from payments import intake
 
 
 class Command(BaseCommand):
-    """The intake process. Messages are taken one after the other; several instances share the queue."""
+    """The intake process. Messages that wait are taken together; several instances share the queue."""
 
     help = "Accept payments from the queue of messages from outside. Run one or several."
     requires_system_checks = ()  # they would load all that the web process serves
