@@ -11,7 +11,7 @@ from bench.options import Options
 from bench.ours.drain import drain
 from bench.ours.house import House
 from bench.ours.metrics import rebuild
-from bench.ours.past import write_past
+from bench.ours.past import come_to_rest, write_past
 from bench.stage import Stage, a_prefix
 from deploy.local.machine import CannotStart
 
@@ -19,7 +19,8 @@ SMALLEST: Final = 10_000
 #: What one payment of the past takes on disk, with its indexes and its share of the log, rounded up.
 BYTES: Final = 6_000
 SIZES: Final = (100_000, 1_000_000, 10_000_000)
-#: A small database is measured beside each size, as machines drift within the hours of a run: always a fresh copy.
+#: A small database is measured beside each size, in turn with it, as machines drift; always a fresh copy.
+TURNS: Final = 3
 SMALL, COPY, LARGE = "growth_small", "growth_copy", "growth_large"
 
 
@@ -54,14 +55,16 @@ class Growth:
                 continue  # measured in a round before: it takes hours, and each size has its small one beside it
             write_past(self.stage, LARGE, number=following, already=self.size)
             self.size = following
-            self.house.create(COPY, like=SMALL)
-            figures += [*self.both(COPY, beside(following)), *self.both(LARGE, str(following))]
+            for _ in range(TURNS):
+                self.house.create(COPY, like=SMALL)
+                figures += [*self.both(COPY, beside(following)), *self.both(LARGE, str(following))]
             figures.append(self.gigabytes(following))
             figures.append(rebuild(self.house, LARGE, key=f"growth_metrics_{following}", payments=following))
         return figures
 
     def both(self, database: str, name: str) -> list[Figure]:
         """Accepts, and then what they have left drained."""
+        come_to_rest(self.stage, database)
         web = self.house.web(database)
         load = Load(
             url=web.payments, token=self.house.api_key, connections=64, seconds=self.options.seconds, prefix=a_prefix()

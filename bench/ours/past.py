@@ -61,11 +61,16 @@ FROM payment, generate_series(1, 3) AS version
 def write_past(stage: Stage, database: str, *, number: int, already: int = 0) -> None:
     """Write payments until there are so many, and have the tables analysed as autovacuum would by then.
 
-    All of it stands on the disk in the end: else what is measured next would wait until gigabytes are written.
+    All of it stands on the disk in the end.
     """
     for first in range(already, number, BATCH):
         last = min(first + BATCH, number) - 1
         stage.run_sql(database, STATEMENT.format(days=DAYS, total=number, first=first, last=last))
     stage.run_sql(database, "VACUUM ANALYZE")
+    come_to_rest(stage, database)
+
+
+def come_to_rest(stage: Stage, database: str) -> None:
+    """Have all of it on the disk: else what is measured next waits until gigabytes are written."""
     stage.run_sql(database, "CHECKPOINT")
     os.sync()
