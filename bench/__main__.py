@@ -1,8 +1,8 @@
 """`make bench`: limits, peers and ours, round by round in one run; then one table, and the goals.
 
 Environment, or arguments of the same form: `QUICK=1`, `RUNS`, `SECONDS`, `BACKLOG`, `RATES`, `ONLY=accept,drain` (names
-of subjects), `GROWTH=1` with `GROWTH_TO=1000000`, `NO_WRK=1`. `PROFILE=1` instead watches where the time goes, and
-`SOAK=1`, or `python -m bench soak MINUTES=60`, how memory, tables and times do in the long run.
+of subjects), `GROWTH=1` with `GROWTH_FROM=1000000` and `GROWTH_TO=1000000`, `NO_WRK=1`. `PROFILE=1` instead watches
+where the time goes, and `SOAK=1`, or `python -m bench soak MINUTES=60`, how memory, tables and times do in an hour.
 """
 
 import os

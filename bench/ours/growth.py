@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.figures import Figure
@@ -19,8 +19,9 @@ SMALLEST: Final = 10_000
 #: What one payment of the past takes on disk, with its indexes and its share of the log, rounded up.
 BYTES: Final = 6_000
 SIZES: Final = (100_000, 1_000_000, 10_000_000)
-#: A small database is measured beside each size, in turn with it, as machines drift; always a fresh copy.
-TURNS: Final = 3
+#: A small database is measured beside each size, in turn with it, as machines drift; always a fresh copy. The first
+#: turns may find the disk still busy with what was written.
+TURNS: Final = 5
 SMALL, COPY, LARGE = "growth_small", "growth_copy", "growth_large"
 
 
@@ -48,7 +49,7 @@ class Growth:
         write_past(self.stage, SMALL, number=SMALLEST)
 
     def measure(self) -> list[Figure]:
-        """Accepts and drained payments a second, and a rebuild of the metrics, for each size up to `GROWTH_TO`."""
+        """Accepts and drained payments a second, and a rebuild of the metrics, for each size."""
         figures: list[Figure] = []
         for following in sizes():
             if following <= self.size:
@@ -69,10 +70,17 @@ class Growth:
         load = Load(
             url=web.payments, token=self.house.api_key, connections=64, seconds=self.options.seconds, prefix=a_prefix()
         )
+        written = self.log_written()
         accept = measure(f"growth_accept_{name}", load, stage=self.stage, server=web.process)
+        size = (self.log_written() - written) / 1e3 / max(1.0, accept.details["requests"])
+        accept = replace(accept, details={**accept.details, "log_kilobytes": size})
         self.stage.stop(web.process)
         self.stage.purge()
         return [accept, drain(self.house, database, key=f"growth_drain_{name}")[0]]
+
+    def log_written(self) -> float:
+        """Bytes of write-ahead log so far: of a page that changes first after a checkpoint all is written."""
+        return float(self.stage.ask("postgres", "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")[0])
 
     def gigabytes(self, size: int) -> Figure:
         """What the large database has become."""
@@ -92,5 +100,5 @@ def beside(size: int) -> str:
 
 def sizes() -> tuple[int, ...]:
     """Those of this run."""
-    most = int(os.environ.get("GROWTH_TO") or SIZES[-1])
-    return tuple(size for size in SIZES if size <= most)
+    least, most = int(os.environ.get("GROWTH_FROM") or 0), int(os.environ.get("GROWTH_TO") or SIZES[-1])
+    return tuple(size for size in SIZES if least <= size <= most)
