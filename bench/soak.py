@@ -66,7 +66,7 @@ def sizes_of(stage: Stage, watched: Mapping[str, list[Process]]) -> dict[str, fl
     """Memory of each kind of process, the largest of a kind, and the largest tables."""
     memory = {name: max(resident(processes), default=0.0) for name, processes in watched.items()}
     tables: dict[str, float] = stage.ask(DATABASE, SIZES, TABLES)[0]
-    return memory | tables
+    return memory | {name: float(size) for name, size in tables.items()}  # JSON makes whole ones of some
 
 
 def told(figures: Mapping[str, float], unit: str) -> str:

@@ -9,11 +9,11 @@ back since. It counts as empty but for one token, or it would keep its merchant 
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+import structlog
 from django.conf import settings
 from django.db import Error, connection
 
@@ -22,6 +22,8 @@ from merchants.fuse import WITHOUT_COUNTER, redis_fuse
 from merchants.local_buckets import local_buckets
 from merchants.models import Merchant, Mode
 from merchants.sharing import Sharing
+
+log = structlog.get_logger(__name__)
 
 TAKE: Final = """
     INSERT INTO merchants_bucket AS bucket (key, full_at)
@@ -227,10 +229,20 @@ def give_back(ticket: Ticket, *, number: int = 1) -> None:
     if ticket.local:
         local_buckets.give_back(ticket.key, interval=returned / 1e6)
     elif not redis_buckets.url():
-        with suppress(Error), connection.cursor() as cursor:
-            cursor.execute(GIVE_BACK, {"key": ticket.key, "interval": returned})
+        give_back_to_postgres(ticket.key, returned)
     else:
         redis_fuse.ask(lambda: redis_buckets.give_back(ticket.key, interval=returned))
+
+
+def give_back_to_postgres(key: str, returned: int) -> None:
+    """One statement. Its failure is nobody's, but that of a transaction which it would end."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(GIVE_BACK, {"key": key, "interval": returned})
+    except Error as error:
+        if connection.in_atomic_block:
+            raise
+        log.warning("token_not_returned", bucket=key, error=type(error.__cause__ or error).__name__)
 
 
 def prune(*, before: datetime, batch: int) -> int:

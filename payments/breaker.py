@@ -92,13 +92,14 @@ def admit(gateway: str, *, lease: timedelta, now: datetime) -> Admission:
 OPEN: Final = """
     WITH recent AS (
         SELECT payment_id, outcome, finished_at FROM payments_attempt
-        WHERE outcome NOT IN ('', 'abandoned') -- not first counted: calls that hang would hide those that failed
-        ORDER BY id DESC LIMIT %(most_calls)s
+        WHERE outcome NOT IN ('', 'abandoned')
+            AND finished_at > statement_timestamp() - %(window)s * interval '1 second'
+        ORDER BY finished_at DESC -- not by id: calls that hang, and quick ones that began later, hide no slow failures
+        LIMIT %(most_calls)s
     ), calls AS (
         SELECT count(*) AS made, count(*) FILTER (WHERE outcome IN ('unavailable', 'unknown')) AS failed
         FROM recent JOIN payments_payment AS payment ON payment.id = recent.payment_id
         WHERE payment.gateway = %(gateway)s
-            AND recent.finished_at > statement_timestamp() - %(window)s * interval '1 second'
             AND recent.finished_at > coalesce(
                 (SELECT closed_at FROM payments_gatewaycircuit WHERE gateway = %(gateway)s), '-infinity')
     )

@@ -216,6 +216,14 @@ class Attempt(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        indexes: ClassVar = [
+            # What the breaker counts when a call has failed: the answers that came last.
+            models.Index(
+                fields=["finished_at"],
+                name="attempt_answered",
+                condition=~Q(outcome__in=["", Outcome.ABANDONED]),
+            ),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["payment"], condition=Q(finished_at__isnull=True), name="one_unfinished_attempt"

@@ -39,8 +39,12 @@ class Growth:
         """The small one; the other begins empty.
 
         Raises:
-            CannotStart: the disk is too small.
+            CannotStart: the disk is too small, or there is no such size.
         """
+        if not sizes():
+            raise CannotStart(
+                f"There are the sizes {', '.join(map(str, SIZES))}; GROWTH_FROM and GROWTH_TO leave none."
+            )
         needed = sizes()[-1] * BYTES
         if shutil.disk_usage(self.stage.folder).free < needed:
             raise CannotStart(f"This takes {needed / 1e9:.0f} GB of disk; GROWTH_TO=1000000 takes a tenth.")
@@ -56,11 +60,11 @@ class Growth:
                 continue  # measured in a round before: it takes hours, and each size has its small one beside it
             write_past(self.stage, LARGE, number=following, already=self.size)
             self.size = following
+            figures.append(self.gigabytes(following))
+            figures.append(rebuild(self.house, LARGE, key=f"growth_metrics_{following}", payments=following))
             for _ in range(TURNS):
                 self.house.create(COPY, like=SMALL)
                 figures += [*self.both(COPY, beside(following)), *self.both(LARGE, str(following))]
-            figures.append(self.gigabytes(following))
-            figures.append(rebuild(self.house, LARGE, key=f"growth_metrics_{following}", payments=following))
         return figures
 
     def both(self, database: str, name: str) -> list[Figure]:

@@ -21,9 +21,20 @@ class Migration(migrations.Migration):
     operations = [
         *add_index(models.Index(fields=['created_at'], name='idempotency_key_stored'), to='idempotencykey'),
         *remove_index('idempotency_key_age', of='idempotencykey'),
-        migrations.AlterField(
-            model_name='declineblock',
-            name='merchant',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='merchants.merchant'),
+        # By its name: Django itself would drop the foreign key as well, and lock merchants to make it anew.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    "DROP INDEX CONCURRENTLY IF EXISTS payments_declineblock_merchant_id_9c29f1dd",
+                    "CREATE INDEX CONCURRENTLY IF NOT EXISTS payments_declineblock_merchant_id_9c29f1dd ON payments_declineblock (merchant_id)",
+                ),
+            ],
+            state_operations=[
+                migrations.AlterField(
+                    model_name='declineblock',
+                    name='merchant',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='merchants.merchant'),
+                ),
+            ],
         ),
     ]

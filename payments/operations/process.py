@@ -57,8 +57,8 @@ class Hearing:
 
     def end_turn(self) -> None:
         """Hand over."""
-        self.turns.put(self.turn)
-        self.turn = []
+        turn, self.turn = self.turn, []
+        self.turns.put(turn)
 
     def take(self) -> list[Heard]:
         """Wait for something to be heard; all that was, by now."""

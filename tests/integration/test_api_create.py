@@ -68,15 +68,16 @@ def fail(payment):
         transitions.move(payment, Status.FAILED, now=timezone.now(), holds_order=False, error_code="declined")
 
 
-# --- what is accepted
-
-
 @pytest.mark.django_db
 def test_these_tests_go_by_the_door_that_they_say(post, door):
     assert post({"amount": "10.00"}).status_code == 202
     assert bool(doors.answered) == (door == "fast")
 
 
+# --- what is accepted
+
+
+@pytest.mark.django_db
 def test_an_accepted_payment_is_answered_with_202_and_found_at_its_location(post, client):
     response = post({"amount": "100.50", "currency": "EUR", "order_id": "o-1", "metadata": {"a": "b"}})
     assert response.status_code == 202

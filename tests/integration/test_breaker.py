@@ -126,6 +126,16 @@ def test_calls_that_hang_do_not_hide_those_that_failed(accept, monkeypatch):
     assert state() is State.OPEN
 
 
+def test_slow_failures_are_not_hidden_by_quick_answers_to_calls_that_began_later(accept, monkeypatch):
+    monkeypatch.setattr(breaker, "MOST_CALLS", 6)
+    failing = [claim_one(accept(key=f"failing-{number}").pk) for number in range(4)]
+    calls(accept, *[Approved(reference=f"r-{number}") for number in range(8)])
+    for claim in failing:
+        settle_one(claim, SILENT)
+        teach_breaker(claim, SILENT)
+    assert state() is State.OPEN
+
+
 # --- while it is open
 
 

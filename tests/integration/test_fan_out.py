@@ -7,7 +7,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from merchants.models import Mode
@@ -234,11 +235,13 @@ def test_what_a_merchant_has_decided_holds_and_not_the_default(accept, prefer, m
     assert set(Delivery.objects.values_list("language", flat=True)) == {"de"}
 
 
-def test_a_channel_that_is_switched_off_makes_no_deliveries(accept, settings):
+def test_a_channel_that_is_switched_off_makes_no_deliveries_and_looks_nobody_up(accept, settings):
     settings.EMAIL_ON, settings.SMS_BACKEND = False, None
-    pay(accept(receipt_email="a@example.org", receipt_phone="+4915123456789"))
-    fan_out_all()
+    pay(accept(receipt_email="a@example.org", receipt_phone="+4915123456789", user_id="u-1"))
+    with CaptureQueriesContext(connection) as asked:
+        fan_out_all()
     assert told() == []
+    assert not any("notifications_contact" in query["sql"] for query in asked)
 
 
 # --- many at once

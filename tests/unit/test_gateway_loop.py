@@ -6,6 +6,7 @@ from functools import cache
 from threading import Barrier
 
 from payments.gateways import loop
+from payments.operations.process import Hearing
 from tests.system import eventually
 
 THREADS = 8
@@ -40,6 +41,19 @@ def test_calls_that_begin_together_do_not_wait_for_each_other_s_names(monkeypatc
     running = loop.shared_loop()
     asked = [asyncio.run_coroutine_threadsafe(running.getaddrinfo("gateway.test", 443), running) for _ in range(ASKING)]
     assert [one.result(timeout=20) for one in asked] == [[]] * ASKING
+
+
+def test_what_one_turn_hears_comes_at_once():
+    """Each by itself would be a settlement of its own."""
+    hearing = Hearing()
+
+    async def hear():
+        for answer in "abc":
+            hearing.put(answer)
+
+    asyncio.run_coroutine_threadsafe(hear(), loop.shared_loop()).result(timeout=10)
+    assert hearing.turns.get(timeout=10) == ["a", "b", "c"]
+    assert hearing.turns.empty()
 
 
 def end(running):
