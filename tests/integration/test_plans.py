@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from merchants.models import Mode
 from notifications import retention
-from payments import idempotency
+from payments import breaker, idempotency
 from payments.gateways.base import Approved
 from payments.models import Payment
 from payments.operations import PaymentRequest, claims, insert
@@ -123,6 +123,15 @@ def test_a_change_reads_no_payments_but_its_own(many):
         stay_all([Change(payment, {"revivals": 1})])
     (update,) = [query["sql"] for query in asked if query["sql"].startswith("\n    UPDATE")]
     assert "Seq Scan on payments_payment" not in plan(update.replace("%", "%%"), [])
+
+
+def test_a_failure_counts_by_the_answers_that_came_last_and_reads_no_others():
+    parameters = {"gateway": "sandbox", "most_calls": 1000, "window": 30, "min_calls": 20}
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # which it would rather do where there are none
+        cursor.execute("SET LOCAL enable_sort = off")
+    told = plan(breaker.OPEN, {**parameters, "open_for": 10, "failure_rate": 0.5})
+    assert "Index Scan Backward using attempt_answered" in told
 
 
 def test_what_is_asked_again_and_again_is_prepared(merchant):
