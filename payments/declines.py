@@ -90,6 +90,7 @@ UNEXPECTED: Final = _("Contact support with the payment's id.")
 #: What our own operations write as a payment's error code -> what the merchant can do about it.
 ERRORS: Final[dict[str, str]] = {
     "declined": OTHER_METHOD,
+    "request_rejected": _("Nothing was charged. Correct the request and create a new payment."),
     "gateway_unavailable": _("Nothing was charged. The payment is tried again by itself."),
     "gateway_paused": _("Nothing was charged. The payment waits until its gateway may be called again."),
     "retries_exhausted": _("Nothing was charged. Support can replay the payment, or you can create a new one."),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from django.db import connection
 
@@ -76,6 +77,20 @@ def fingerprint(operation: str, values: Mapping[str, Any]) -> bytes:
     """SHA-256 of an operation's name and its validated values: equal for requests that mean the same."""
     canonical = json.dumps([operation, values], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).digest()
+
+
+def gateway_key_base(*, merchant_id: UUID, mode: str, key: str) -> str:
+    """Return what the gateway's idempotency keys for a request's payment begin with.
+
+    It depends on the request alone. When a failover or a restore has lost the commit that accepted a payment, the
+    client repeats its request, which makes a new payment with a new id. That payment asks the gateway under the same
+    key as the lost one, so that the gateway recognises the charge instead of making a second one.
+
+    Stored keys are kept for `KEPT_FOR`, longer than any gateway recognises one of ours: a key that is used again
+    after that time is a new one for both.
+    """
+    request = json.dumps([str(merchant_id), mode, key], separators=(",", ":"))
+    return f"pay_{hashlib.sha256(request.encode()).hexdigest()[:40]}"
 
 
 #: The first request under a key stores its answer; every other one finds it, counted, in the same round trip.

@@ -47,6 +47,13 @@ class Payment(models.Model):
 
     gateway = models.CharField(max_length=30)
     gateway_reference = models.CharField(max_length=255, blank=True, help_text="The charge's id at the gateway.")
+    gateway_key_base = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the gateway's idempotency keys begin with: derived from merchant, mode and the client's key.",
+    )
     key_number = models.PositiveIntegerField(default=1, help_text="The n of the gateway's idempotency key.")
     holds_order = models.BooleanField(default=True, help_text="No other payment of its order may be made.")
     needs_review = models.BooleanField(default=False)
@@ -118,6 +125,9 @@ class Payment(models.Model):
                 name="payment_declined",
                 condition=Q(error_code="declined"),
             ),
+            # The payment that a gateway's charge belongs to: webhooks of charges whose payment id is unknown,
+            # reconciliation, and staff who search for a charge.
+            models.Index(fields=["gateway_reference"], name="payment_by_charge", condition=~Q(gateway_reference="")),
             # The count of unknown payments in health and metrics.
             models.Index(fields=["id"], name="payment_unknown", condition=Q(status=Status.UNKNOWN)),
         ]
@@ -196,8 +206,11 @@ class Payment(models.Model):
 
     @property
     def gateway_key(self) -> str:
-        """The idempotency key that the gateway sees; the same for every call about one charge."""
-        return f"{self.pk}:charge:{self.key_number}"
+        """The idempotency key that the gateway sees; the same for every call about one charge.
+
+        Payments that were accepted before keys were derived from requests have no base: theirs begin with the id.
+        """
+        return f"{self.gateway_key_base or self.pk}:charge:{self.key_number}"
 
 
 class Attempt(models.Model):

@@ -30,6 +30,7 @@ class Outcome(models.TextChoices):
 
     APPROVED = "approved"
     DECLINED = "declined"
+    REJECTED = "rejected"
     UNAVAILABLE = "unavailable"
     UNKNOWN = "unknown"
     NOT_FOUND = "not_found"

@@ -67,7 +67,8 @@ class Journal:
     ) -> tuple[Entry, bool]:
         """The decision under this key, and whether it is new: the earlier one if there is one, else one on disk.
 
-        With `forget_keys` an earlier one counts for nothing.
+        With `forget_keys` an earlier one counts for nothing. The payment id is a label of the caller's and not part
+        of what is asked: a repeated request may carry another one, and gets the first decision.
 
         Raises:
             KeyReused: the earlier decision was about another charge.
@@ -76,7 +77,7 @@ class Journal:
         with self._lock:
             earlier = None if forget_keys else self._by_key.get(key)
             if earlier:
-                if any(getattr(earlier, name) != value for name, value in charge.items()):
+                if any(getattr(earlier, name) != value for name, value in charge.items() if name != "payment_id"):
                     raise KeyReused(key)
                 return earlier, False
             seq = len(self.entries) + 1

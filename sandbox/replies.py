@@ -54,5 +54,6 @@ def of_decision(entry: Entry, trouble: Trouble | None = None) -> Reply:
         error = {"code": "declined", "decline_code": entry.decline_code, "charge": entry.reference}
         document: dict[str, Any] = {"error": {**error, "message": "The charge was declined."}}
         return Reply(status=402, document=document, trouble=trouble)
-    charge = {"id": entry.reference, "status": "approved", "payment_id": entry.payment_id}
-    return Reply(document={**charge, "amount": entry.amount, "currency": entry.currency}, trouble=trouble)
+    names = ("idempotency_key", "payment_id", "amount", "currency")
+    charge = {"id": entry.reference, "status": "approved", **{name: getattr(entry, name) for name in names}}
+    return Reply(document=charge, trouble=trouble)

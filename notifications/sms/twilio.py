@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from messaging.clock import SuspendAwareEventLoop
 from notifications.outcomes import Delivered, Failed, Result
 
 #: Seconds for the whole call, from name resolution to the last byte of the answer.
@@ -97,7 +98,7 @@ def io_loop() -> asyncio.AbstractEventLoop:
 
     A read timeout bounds the wait for the next byte only; on a loop, one timer bounds everything.
     """
-    loop = asyncio.new_event_loop()
+    loop = SuspendAwareEventLoop()
     threading.Thread(target=loop.run_forever, name="sms-io", daemon=True).start()
     return loop
 

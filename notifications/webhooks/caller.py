@@ -22,6 +22,7 @@ import structlog
 from django.conf import settings
 from django.utils.translation import gettext_noop as _
 
+from messaging.clock import SuspendAwareEventLoop
 from notifications.outcomes import Failed, Result
 from notifications.webhooks.addresses import is_public
 from notifications.webhooks.answers import Answer, error_in_words, result_of
@@ -71,7 +72,7 @@ class Caller:
         self._network = network or httpcore2.AnyIOBackend()
         self._context = context or ssl.create_default_context()
         self._resolvers = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="webhook-dns")
-        self._loop = asyncio.new_event_loop()
+        self._loop = SuspendAwareEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="webhook-io", daemon=True)
         self._thread.start()
 

@@ -43,6 +43,17 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRejected:
+    """The gateway refused this request as invalid: it did nothing, and the same request would be refused again.
+
+    It proves nothing about an earlier request under the same key: that one may have been taken.
+    """
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
     """The gateway provably did not take the request: it may be sent again.
 
@@ -54,10 +65,27 @@ class Unavailable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictingCharge:
+    """A charge that the gateway holds under our key, and that is not the one we asked for.
+
+    `amount` is in minor units; `payment_id` is the id that the gateway names, if it names one.
+    """
+
+    reference: str
+    amount: int
+    currency: str
+    payment_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeUnknown:
-    """The request may have been taken: nobody may send it again before looking."""
+    """The request may have been taken: it must not be sent again before the gateway was asked.
+
+    `conflict`: the gateway answered with another charge under our key. Staff must decide about that one.
+    """
 
     detail: str
+    conflict: ConflictingCharge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +93,7 @@ class NotFound:
     """A look-up's answer: the gateway knows no charge under this key. Counts only after the grace period."""
 
 
-ChargeAnswer = Approved | Declined | Unavailable | OutcomeUnknown
+ChargeAnswer = Approved | Declined | RequestRejected | Unavailable | OutcomeUnknown
 LookupAnswer = ChargeAnswer | NotFound
 
 
@@ -80,12 +108,13 @@ class WebhookEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What a webhook says of a charge; `amount` is in minor units."""
+    """What a webhook says of a charge; `amount` is in minor units, `key` is the idempotency key of its request."""
 
     payment_id: UUID
     amount: int
     currency: str
     answer: Approved | Declined
+    key: str = ""
 
 
 class NotAuthentic(Exception):

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Final
 
+from messaging.clock import SuspendAwareEventLoop
+
 #: Threads that resolve gateways' names, which alone blocks: asyncio's own few would take longer for some hundred calls
 #: that begin together than each of those has to connect.
 RESOLVERS: Final = 64
@@ -50,7 +52,7 @@ def shared_loop() -> asyncio.AbstractEventLoop:
 @cache
 def make_loop() -> asyncio.AbstractEventLoop:
     """The loop, at the first call."""
-    loop = asyncio.new_event_loop()
+    loop = SuspendAwareEventLoop()
     loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="gateway-names"))
     threading.Thread(target=loop.run_forever, name="gateway-io", daemon=True).start()
     return loop

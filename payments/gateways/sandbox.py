@@ -15,12 +15,14 @@ from payments.gateways.base import (
     Approved,
     ChargeAnswer,
     ChargeRequest,
+    ConflictingCharge,
     Declined,
     LookupAnswer,
     News,
     NotAuthentic,
     NotFound,
     OutcomeUnknown,
+    RequestRejected,
     Unavailable,
     WebhookEvent,
 )
@@ -112,15 +114,21 @@ class SandboxGateway:
         if body["type"] == "charge.failed":
             code = str(charge.get("decline_code") or "declined")[:50]
             answer = Declined(decline_code=code, detail="", reference=reference)
-        return News(payment_id=payment_id, amount=amount, currency=currency, answer=answer)
+        key = charge.get("idempotency_key")
+        return News(
+            payment_id=payment_id,
+            amount=amount,
+            currency=currency,
+            answer=answer,
+            key=key if isinstance(key, str) else "",
+        )
 
 
 def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
     """Sort a whole answer to a charge."""
     error = error_of(answer)
     if answer.status_code == 400 and error.get("code"):
-        # It would say the same to every retry, as to a payment method that it does not know.
-        return Declined(decline_code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
+        return RequestRejected(code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
     if answer.status_code in REFUSALS and error.get("code"):
         detail = f"HTTP {answer.status_code} {error['code']}"[:200]
         return Unavailable(detail=detail, retry_after=read_retry_after(answer))
@@ -145,12 +153,39 @@ def read_decision(answer: Answer, request: ChargeRequest) -> Approved | Declined
 
 
 def read_approval(answer: Answer, request: ChargeRequest) -> Approved | OutcomeUnknown:
-    """An approval counts if it is of our payment, amount and currency."""
+    """Read an approval. It counts if it is about our key, amount and currency."""
     charge = parse(answer.body)
-    said = (charge.get("status"), charge.get("payment_id"), charge.get("amount"), charge.get("currency"))
-    if said != ("approved", str(request.payment_id), request.amount, request.currency) or not charge.get("id"):
-        return OutcomeUnknown(detail="HTTP 200 that does not approve this very charge")
-    return Approved(reference=str(charge["id"])[:255])
+    reference = charge.get("id")
+    if charge.get("status") != "approved" or not isinstance(reference, str) or not reference:
+        return OutcomeUnknown(detail="HTTP 200 without an approved charge")
+    if _is_requested(charge, request):
+        return Approved(reference=reference[:255])
+    return OutcomeUnknown(detail="HTTP 200 with another charge than the requested one", conflict=_conflict(charge))
+
+
+def _is_requested(charge: Mapping[str, Any], request: ChargeRequest) -> bool:
+    """Return whether a charge is the requested one.
+
+    The key identifies it. The payment id does not have to be ours: when the database has lost the commit of an
+    accepted payment and the client repeated its request, the charge under the key names the lost payment.
+    """
+    key = charge.get("idempotency_key")
+    is_ours = charge.get("payment_id") == str(request.payment_id) if key is None else key == request.key
+    amount = charge.get("amount")
+    return is_ours and type(amount) is int and (amount, charge.get("currency")) == (request.amount, request.currency)
+
+
+def _conflict(charge: Mapping[str, Any]) -> ConflictingCharge | None:
+    """Return the charge as evidence, if it says which charge of which amount it is."""
+    amount, currency, payment_id = charge.get("amount"), charge.get("currency"), charge.get("payment_id")
+    if type(amount) is not int or not isinstance(currency, str):
+        return None
+    return ConflictingCharge(
+        reference=charge["id"][:255],
+        amount=amount,
+        currency=currency[:3],
+        payment_id=payment_id[:64] if isinstance(payment_id, str) else "",
+    )
 
 
 def read_retry_after(answer: Answer) -> float | None:

@@ -5,7 +5,6 @@ one higher than before. Whoever finds the lease expired knows that a call may ha
 """
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from merchants.models import Merchant
-from messaging import records
+from messaging import clock, records
 from payments import breaker, transitions
 from payments.gateways import registry
 from payments.gateways.base import ChargeRequest
@@ -28,7 +27,7 @@ from payments.transitions import Change
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to make one call; `lease_ends` is on this machine's monotonic clock, never too late.
+    """The right to make one call; `lease_ends` is on this machine's `messaging.clock`, never too late.
 
     `probe`: the breaker is half open, and this call decides whether it closes.
     """
@@ -96,7 +95,7 @@ def lock_payment(payment_id: UUID, *, skip_locked: bool = False) -> Locked | Non
 @transaction.atomic(durable=True)
 def claim_payments(payment_ids: Iterable[UUID]) -> list[Claim]:
     """Claim each of these payments about which the gateway is to be asked something now."""
-    asked_at = time.monotonic()
+    asked_at = clock.elapsed_seconds()
     found = lock_payments(payment_ids, skip_locked=True)
     calls = [call for locked in found if (call := prepare(locked)) is not None]
     return open_attempts(calls, asked_at=asked_at)
@@ -158,7 +157,7 @@ def is_too_old(payment: Payment, *, now: datetime) -> bool:
 def open_attempts(calls: Sequence[Call], *, asked_at: float) -> list[Claim]:
     """Write the claims: for each a new fence, a lease, an open attempt.
 
-    `asked_at` is our monotonic clock just before the database was asked for the time: however long this process
+    `asked_at` is `messaging.clock` just before the database was asked for the time: however long this process
     was held up since, its idea of a lease ends no later than the database's.
     """
     if not calls:

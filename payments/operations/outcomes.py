@@ -8,7 +8,7 @@ import structlog
 from django.db import IntegrityError, transaction
 
 from payments import transitions, velocity
-from payments.gateways.base import Approved, Declined, LookupAnswer
+from payments.gateways.base import Approved, ConflictingCharge, Declined, LookupAnswer, RequestRejected
 from payments.models import Payment
 from payments.operations import orders
 from payments.operations.claims import abandon_open_attempts
@@ -49,6 +49,18 @@ def decline(payment: Payment, answer: Declined, *, now: datetime) -> None:
         error_detail=answer.detail,
     )
     velocity.count_decline(payment, now=now)
+
+
+def reject(payment: Payment, answer: RequestRejected, *, now: datetime) -> None:
+    """Fail a locked payment whose request the gateway refused as invalid. Not a decline: no card was refused."""
+    orders.fail(payment, now=now, error_code="request_rejected", decline_code=answer.code, error_detail=answer.detail)
+
+
+def flag_conflict(payment: Payment, charge: ConflictingCharge, *, now: datetime) -> None:
+    """Flag a locked payment for review, once: the gateway holds another charge under its key."""
+    log.error("gateway_charge_conflicts", payment_id=str(payment.pk), reference=charge.reference)
+    if not payment.needs_review:
+        transitions.flag_for_review(payment, now=now)
 
 
 def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:

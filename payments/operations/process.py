@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from messaging import clock
 from messaging.escapes import Escaped
 from messaging.failpoints import failpoint
 from payments import breaker
@@ -132,7 +133,7 @@ def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException
 
 def end_of(answered: Sequence[Answered]) -> float:
     """How long answers are held on to: until the first lease ends, and for half a minute at least."""
-    return max(min((claim.lease_ends for claim, _ in answered), default=0.0), time.monotonic() + SETTLE_FOR)
+    return max(min((claim.lease_ends for claim, _ in answered), default=0.0), clock.elapsed_seconds() + SETTLE_FOR)
 
 
 def settle_surely(answered: Sequence[Answered], *, ends: float) -> list[Claim]:
@@ -144,7 +145,7 @@ def settle_surely(answered: Sequence[Answered], *, ends: float) -> list[Claim]:
         try:
             return settle(answered)
         except (OperationalError, InterfaceError):
-            if time.monotonic() > ends:
+            if clock.elapsed_seconds() > ends:
                 raise
             log.warning("settle_waits_for_the_database", payments=len(answered))
             connection.close()
@@ -182,7 +183,7 @@ async def call(claim: Claim, heard: Hearing) -> None:
 async def ask(claim: Claim) -> LookupAnswer | None:
     """Ask the gateway; None when too little of the lease is left to ask safely."""
     deadline = claim.gateway.deadline
-    began = time.monotonic()
+    began = clock.elapsed_seconds()
     said = {"payment_id": str(claim.request.payment_id), "request_id": claim.request.request_id}
     if claim.lease_ends - began < deadline:
         log.warning("lease_too_short_to_call", **said, seconds_left=claim.lease_ends - began)
@@ -197,6 +198,6 @@ async def ask(claim: Claim) -> LookupAnswer | None:
         gateway=claim.gateway.name,
         call=claim.kind,
         answer=type(answer).__name__,
-        milliseconds=round((time.monotonic() - began) * 1000),
+        milliseconds=round((clock.elapsed_seconds() - began) * 1000),
     )
     return answer

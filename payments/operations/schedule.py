@@ -13,10 +13,11 @@ from django.conf import settings
 from messaging import dead_letters, outbox
 from payments import transitions
 from payments.gateways import registry
-from payments.gateways.base import OutcomeUnknown, Unavailable
+from payments.gateways.base import OutcomeUnknown, RequestRejected, Unavailable
 from payments.models import Payment
 from payments.operations import orders
-from payments.states import AttemptKind, Outcome, Status
+from payments.operations.evidence import may_have_been_taken
+from payments.states import Status
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,9 @@ def stretch() -> float:
     return 1 + random.random()  # noqa: S311  # no secret  # nosec B311
 
 
-def retry_or_give_up(payment: Payment, answer: Unavailable | OutcomeUnknown, *, now: datetime) -> None:
+def retry_or_give_up(
+    payment: Payment, answer: RequestRejected | Unavailable | OutcomeUnknown, *, now: datetime
+) -> None:
     """Nothing was taken. Try again with the same key, or fail with a dead letter when all retries are used."""
     delays = registry.get(payment.gateway).retry_delays
     if payment.retries >= len(delays):
@@ -101,7 +104,7 @@ def give_up(payment: Payment, *, code: str, detail: str, now: datetime) -> None:
 
     Where one attempt may have arrived after all, its outcome is unknown instead.
     """
-    if may_have_arrived(payment):
+    if may_have_been_taken(payment):
         look_up_later(payment, detail=detail, now=now)
         return
     orders.fail(payment, now=now, error_code=code, decline_code="", error_detail=detail)
@@ -119,12 +122,6 @@ def give_up(payment: Payment, *, code: str, detail: str, now: datetime) -> None:
         first_failed_at=(first and first.finished_at) or now,
         now=now,
     )
-
-
-def may_have_arrived(payment: Payment) -> bool:
-    """Whether any charge under the payment's key got another answer than "not taken" or "no"."""
-    charges = payment.attempts.filter(kind=AttemptKind.CHARGE, gateway_key=payment.gateway_key)
-    return charges.exclude(outcome__in=[Outcome.UNAVAILABLE, Outcome.DECLINED]).exists()
 
 
 def look_up_later(payment: Payment, *, detail: str, now: datetime) -> None:

@@ -3,7 +3,6 @@
 Nothing is guessed: a payment fails only by proof, and while an outcome is unknown it is only ever asked for.
 """
 
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -11,26 +10,31 @@ from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
-from django.db.models import Max, Min
+from django.db.models import Case, F, Max, Min, When
 
-from messaging import records
+from messaging import clock, records
 from messaging.failpoints import failpoint
 from payments import transitions
 from payments.gateways.base import (
     Approved,
-    ChargeAnswer,
     Declined,
     LookupAnswer,
     NotFound,
     OutcomeUnknown,
+    RequestRejected,
     Unavailable,
 )
 from payments.models import Attempt, Payment
 from payments.operations import outcomes, schedule
 from payments.operations.claims import Call, Claim, Locked, is_too_old, lock_payments, open_attempts
+from payments.operations.evidence import Consequence, consequence_of, earlier_requests
 from payments.states import AttemptKind, Outcome, Status
 
 log = structlog.get_logger(__name__)
+
+#: How much shorter than the gateway says its key window is taken to be. The window is measured by the database's clock,
+#: which may have been set back by up to this much since the first request.
+CLOCK_MARGIN: Final = timedelta(hours=1)
 
 
 class Answered(NamedTuple):
@@ -86,8 +90,8 @@ def settle_approvals(answered: Sequence[Answered]) -> list[Answered]:
 
 @transaction.atomic(durable=True)
 def settle_other(one: Answered) -> Claim | None:
-    """Any answer but an approval."""
-    asked_at = time.monotonic()
+    """Settle any reply but an approval; return a new claim where another call is due at once."""
+    asked_at = clock.elapsed_seconds()
     claim, answer = one
     ((payment, now, in_trouble),) = lock_all([one])
     if not record_answers([one], now=now):
@@ -96,15 +100,17 @@ def settle_other(one: Answered) -> Claim | None:
     if not holds(payment, one):
         take_up_late(payment, answer, now=now)
         return None
-    declined_before = isinstance(answer, Declined) and payment.look_up_first
-    if in_trouble and (declined_before or isinstance(answer, NotFound)):
-        schedule.take_up(payment, at=now, now=now)  # to be sent again, or to be held, as the gateway then does
+    if isinstance(answer, OutcomeUnknown) and answer.conflict is not None:
+        outcomes.flag_conflict(payment, answer.conflict, now=now)
+    if isinstance(answer, Unavailable | OutcomeUnknown) and tells_of_the_gateway_only(claim, answer):
+        next_probe = now + timedelta(seconds=claim.gateway.breaker.open_for)
+        schedule.hold(payment, code="gateway_unavailable", until=next_probe, now=now)
         return None
-    if isinstance(answer, NotFound):
-        return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
-    if declined_before:
-        return charge_anew(payment, now=now, asked_at=asked_at)
-    follow(payment, claim, answer, now=now)
+    earlier = earlier_requests(payment, attempt_id=claim.attempt_id)
+    consequence = consequence_of(AttemptKind(claim.kind), earlier, answer)
+    if consequence in CALLS:
+        return call_again(payment, claim, consequence, now=now, asked_at=asked_at, in_trouble=in_trouble)
+    follow(payment, answer, consequence, now=now)
     return None
 
 
@@ -137,20 +143,40 @@ def take_up_late(payment: Payment, answer: LookupAnswer, *, now: datetime) -> No
     outcomes.learn(payment, answer, now=now)
 
 
-def follow(payment: Payment, claim: Claim, answer: ChargeAnswer, *, now: datetime) -> None:
-    """What an answer about a charge leads to; the payment is locked and the claim still holds it."""
-    match answer:
-        case Declined():
+def follow(payment: Payment, answer: LookupAnswer, consequence: Consequence, *, now: datetime) -> None:
+    """Let a locked payment follow a reply that leads to no call at once; its claim still holds it."""
+    match consequence, answer:
+        case Consequence.FAIL_DECLINED, Declined():
             outcomes.decline(payment, answer, now=now)
-        case Unavailable() | OutcomeUnknown() if tells_of_the_gateway_only(claim, answer):
-            next_probe = now + timedelta(seconds=claim.gateway.breaker.open_for)
-            schedule.hold(payment, code="gateway_unavailable", until=next_probe, now=now)
-        case Unavailable() | OutcomeUnknown() if payment.look_up_first:
+        case Consequence.FAIL_REJECTED, RequestRejected():
+            outcomes.reject(payment, answer, now=now)
+        case Consequence.RETRY, RequestRejected() | Unavailable() | OutcomeUnknown():
             schedule.retry_or_give_up(payment, answer, now=now)
-        case Unavailable() if payment.status == Status.PROCESSING:
-            schedule.retry_or_give_up(payment, answer, now=now)
-        case Unavailable() | OutcomeUnknown():
-            schedule.look_up_later(payment, detail=answer.detail, now=now)
+        case Consequence.LOOK_UP_LATER, _:
+            schedule.look_up_later(payment, detail=getattr(answer, "detail", NOT_FOUND), now=now)
+        case _:
+            raise AssertionError(f"{consequence} does not follow from {type(answer).__name__}")
+
+
+#: Consequences that are another call to the gateway, made at once.
+CALLS: Final = frozenset({Consequence.LOOK_UP_NOW, Consequence.SEND_AGAIN, Consequence.SEND_UNDER_NEXT_KEY})
+NOT_FOUND: Final = "not found at the gateway, which refused a later request under the same key"
+
+
+def call_again(
+    payment: Payment, claim: Claim, consequence: Consequence, *, now: datetime, asked_at: float, in_trouble: bool
+) -> Claim | None:
+    """Return the claim for the next call, or schedule it where it may not be made now."""
+    if consequence is Consequence.LOOK_UP_NOW and payment.status == Status.PROCESSING:
+        transitions.move(payment, Status.UNKNOWN, now=now, error_code="outcome_unknown", error_detail="")
+    if in_trouble:
+        schedule.take_up(payment, at=now, now=now)  # claimed again, or held, as the gateway's state then says
+        return None
+    if consequence is Consequence.LOOK_UP_NOW:
+        return call(payment, AttemptKind.LOOKUP, now=now, asked_at=asked_at)
+    if consequence is Consequence.SEND_UNDER_NEXT_KEY:
+        return charge_anew(payment, now=now, asked_at=asked_at)
+    return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
 
 
 ANSWER: Final = {"id": "bigint", "outcome": "text", "code": "text", "detail": "text", "gateway_reference": "text"}
@@ -166,6 +192,7 @@ RECORD_ANSWERS: Final = RECORD.format(answers=records.records(ANSWER, name="answ
 OUTCOME_OF: Final = {
     Approved: Outcome.APPROVED,
     Declined: Outcome.DECLINED,
+    RequestRejected: Outcome.REJECTED,
     Unavailable: Outcome.UNAVAILABLE,
     OutcomeUnknown: Outcome.UNKNOWN,
     NotFound: Outcome.NOT_FOUND,
@@ -186,7 +213,7 @@ def written(one: Answered) -> dict[str, Any]:
     return {
         "id": one.claim.attempt_id,
         "outcome": OUTCOME_OF[type(answer)],
-        "code": getattr(answer, "decline_code", ""),
+        "code": getattr(answer, "decline_code", "") or getattr(answer, "code", ""),
         "detail": getattr(answer, "detail", ""),
         "gateway_reference": getattr(answer, "reference", ""),
     }
@@ -203,7 +230,7 @@ def charge_anew(payment: Payment, *, now: datetime, asked_at: float) -> Claim | 
         schedule.expire(payment, now=now)
         return None
     transitions.stay(payment, key_number=payment.key_number + 1)
-    return charge(payment, now=now, asked_at=asked_at)
+    return call(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
 
 
 def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_at: float) -> Claim | None:
@@ -212,25 +239,37 @@ def send_again_or_wait(payment: Payment, claim: Claim, *, now: datetime, asked_a
     With the same key, and only as long as the gateway would recognise a first request that arrives after all.
     When it was asked counts, not when its answer is stored: between the two the first request may have arrived.
     """
-    adapter = claim.gateway.adapter
-    sent = Attempt.objects.filter(
-        payment=payment, gateway_key=claim.request.key, kind=AttemptKind.CHARGE, finished_at__isnull=False
-    ).exclude(outcome=Outcome.UNAVAILABLE)
-    times = sent.aggregate(first=Min("started_at"), last=Max("finished_at"))
-    believable_at = (times["last"] or now) + adapter.grace_period
-    window_ends = (times["first"] or now) + adapter.key_window
+    first, last = sent_between(payment, claim, now=now)
     claimed_at = Attempt.objects.values_list("started_at", flat=True).get(pk=claim.attempt_id)
-    if claimed_at < believable_at and times["last"]:
+    believable_at = None if last is None else last + claim.gateway.adapter.grace_period
+    if believable_at is not None and claimed_at < believable_at:
         schedule.take_up(payment, at=max(believable_at, now), now=now)
         return None
+    window_ends = (first or now) + claim.gateway.adapter.key_window - CLOCK_MARGIN
     if now + claim.gateway.lease >= window_ends or is_too_old(payment, now=now):
         detail = "not found at the gateway, and too late to send again"
         schedule.give_up(payment, code="expired", detail=detail, now=now)
         return None
-    return charge(payment, now=now, asked_at=asked_at)
+    return call(payment, AttemptKind.CHARGE, now=now, asked_at=asked_at)
 
 
-def charge(payment: Payment, *, now: datetime, asked_at: float) -> Claim:
-    """The claim for a charge that is sent at once."""
-    (claim,) = open_attempts([Call(payment, AttemptKind.CHARGE, now)], asked_at=asked_at)
+def sent_between(payment: Payment, claim: Claim, *, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return when the first charge request under the claim's key may have been sent, and the last one have arrived.
+
+    None and None where each provably did not arrive. An abandoned request may still be under way: its lease has
+    expired by the database's clock, which may have been set forward meanwhile. From the moment at which it was
+    abandoned, its call ends within the deadline of calls.
+    """
+    deadline = timedelta(seconds=claim.gateway.deadline)
+    ended = Case(When(outcome=Outcome.ABANDONED, then=F("finished_at") + deadline), default=F("finished_at"))
+    sent = Attempt.objects.filter(
+        payment=payment, gateway_key=claim.request.key, kind=AttemptKind.CHARGE, finished_at__isnull=False
+    ).exclude(outcome__in=[Outcome.UNAVAILABLE, Outcome.REJECTED])
+    times = sent.aggregate(first=Min("started_at"), last=Max(ended))
+    return times["first"], times["last"]
+
+
+def call(payment: Payment, kind: AttemptKind, *, now: datetime, asked_at: float) -> Claim:
+    """Return the claim for a call that is made at once."""
+    (claim,) = open_attempts([Call(payment, kind, now)], asked_at=asked_at)
     return claim

@@ -106,6 +106,9 @@ def build_payment(wish: Wish) -> Payment:
         "payment_method": request.payment_method or DEFAULT_TEST_METHOD,
         "request_id": wish.request_id,
         "created_at": wish.now,
+        "gateway_key_base": idempotency.gateway_key_base(
+            merchant_id=wish.merchant.pk, mode=wish.mode.value, key=wish.idempotency_key
+        ),
     }
     payment = Payment(*(UNASKED | asked).values())  # type: ignore[misc]  # in the order of its columns
     payment.merchant = wish.merchant

@@ -13,6 +13,7 @@ from payments.gateways.base import (
     LookupAnswer,
     NotFound,
     OutcomeUnknown,
+    RequestRejected,
     Unavailable,
 )
 
@@ -69,6 +70,8 @@ class FakeGateway:
                 return Declined(decline_code="card_declined", detail="no")
             case "refuse":
                 return Unavailable(detail="503")
+            case "reject":
+                return RequestRejected(code="payment_method_unknown", detail="no such token")
             case "take_and_fall_silent":
                 book.take(request)
             case "take_later":

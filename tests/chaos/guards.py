@@ -334,14 +334,14 @@ GUARDS = [
     guard(
         "what is sent again has the same key",
         "payments/models.py",
-        'return f"{self.pk}:charge:{self.key_number}"',
-        'return f"{self.pk}:charge:{self.fence}"',
+        'return f"{self.gateway_key_base or self.pk}:charge:{self.key_number}"',
+        'return f"{self.gateway_key_base or self.pk}:charge:{self.fence}"',
         PROCESS + "test_not_found_after_the_grace_period_sends_again_with_the_same_key",
     ),
     guard(
         "no failure while a charge may have arrived",
         "payments/operations/schedule.py",
-        "if may_have_arrived(payment):",
+        "if may_have_been_taken(payment):",
         "if False:",
         PROCESS + "test_exhausted_retries_do_not_fail_a_payment_that_may_have_been_charged",
     ),

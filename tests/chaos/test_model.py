@@ -41,7 +41,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 #: Few, so that requests meet: replays, conflicts, and second payments of one order.
 KEYS = st.sampled_from(["key-1", "key-2", "key-3"])
 ORDERS = st.sampled_from(["order-1", "order-1", "order-2", ""])
-CHARGES = st.sampled_from(["approve", "decline", "refuse", "take_and_fall_silent", "fall_silent", "take_later"])
+CHARGES = st.sampled_from(
+    ["approve", "decline", "reject", "refuse", "take_and_fall_silent", "fall_silent", "take_later"]
+)
 LOOK_UPS = st.sampled_from(["truth", "truth", "unreachable", "refuse"])
 #: Seconds: less than a lease, more than one, past the first retries and look-ups, past the key window.
 WAITS = st.sampled_from([3, 30, 61, 150, 900, 8_000, 90_000])

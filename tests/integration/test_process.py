@@ -63,7 +63,7 @@ def test_an_approved_payment_succeeds_with_one_charge(accept, sandbox):
         "o-1",
         "shop",
     )
-    assert charge["idempotency_key"] == f"{payment.pk}:charge:1"
+    assert charge["idempotency_key"] == f"{payment.gateway_key_base}:charge:1"
 
 
 def test_a_declined_payment_fails_at_once_and_is_no_dead_letter(accept, sandbox):
@@ -354,7 +354,10 @@ def test_an_answer_that_is_stored_twice_counts_once(accept):
 
 def test_a_request_that_the_gateway_calls_wrong_fails_at_once(accept, sandbox):
     payment = process(accept(payment_method="pm_no_such_thing"))
-    assert (payment.status, payment.decline_code, payment.charge_attempts) == ("failed", "payment_method_unknown", 1)
+    assert (payment.status, payment.error_code, payment.charge_attempts) == ("failed", "request_rejected", 1)
+    assert payment.decline_code == "payment_method_unknown"
+    assert outcomes(payment) == ["charge rejected"]
+    assert not DeadLetter.objects.exists()
 
 
 # --- leases, fences and answers that come late
@@ -373,7 +376,7 @@ def test_a_worker_held_up_while_it_claims_does_not_think_its_lease_longer_than_i
     payment = accept()
     real = registry.get(payment.gateway)
     moments = iter([100.0])  # the claim reads the clock once, before it asks the database
-    monkeypatch.setattr("payments.operations.claims.time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr("payments.operations.claims.clock", SimpleNamespace(elapsed_seconds=lambda: next(moments)))
     claim = claim_one(payment.pk)
     assert claim.lease_ends == 100.0 + real.lease.total_seconds()
 

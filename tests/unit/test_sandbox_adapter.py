@@ -2,12 +2,21 @@
 
 import json
 from dataclasses import replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from payments.gateways import sandbox
-from payments.gateways.base import Approved, ChargeRequest, Declined, NotFound, OutcomeUnknown, Unavailable
+from payments.gateways.base import (
+    Approved,
+    ChargeRequest,
+    ConflictingCharge,
+    Declined,
+    NotFound,
+    OutcomeUnknown,
+    RequestRejected,
+    Unavailable,
+)
 from payments.gateways.sandbox import SandboxGateway, read_answer
 from payments.gateways.transport import Answer, NoAnswer, NotSent
 from sandbox.behaviours import BEHAVIOURS
@@ -100,8 +109,32 @@ def test_a_decline_under_a_status_of_success_is_never_a_decline():
     assert isinstance(read(200, {"error": DECLINE}), OutcomeUnknown)
 
 
-def test_a_request_that_the_gateway_calls_wrong_is_final_and_not_sent_again():
-    assert read(400, error("payment_method_unknown")).decline_code == "payment_method_unknown"
+def test_a_rejected_request_is_not_a_declined_charge():
+    assert read(400, error("payment_method_unknown")) == RequestRejected(
+        code="payment_method_unknown", detail=error("payment_method_unknown")["error"]["message"]
+    )
+
+
+def test_a_charge_under_our_key_is_ours_whichever_payment_it_names():
+    """The database has lost the payment that the charge was made for, and the client repeated its request."""
+    charge = {**APPROVAL, "payment_id": str(uuid4()), "idempotency_key": REQUEST.key}
+    assert read(200, charge) == Approved(reference=APPROVAL["id"])
+
+
+@pytest.mark.parametrize("key", ["other:charge:1", "", 7, False, ["k:charge:1"]])
+def test_a_charge_under_another_key_is_never_ours(key):
+    assert isinstance(read(200, {**APPROVAL, "idempotency_key": key}), OutcomeUnknown)
+
+
+def test_a_charge_under_our_key_of_another_amount_is_evidence_and_no_approval():
+    charge = {**APPROVAL, "idempotency_key": REQUEST.key, "amount": APPROVAL["amount"] + 1}
+    reply = read(200, charge)
+    assert reply.conflict == ConflictingCharge(
+        reference=APPROVAL["id"],
+        amount=APPROVAL["amount"] + 1,
+        currency=APPROVAL["currency"],
+        payment_id=APPROVAL["payment_id"],
+    )
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])

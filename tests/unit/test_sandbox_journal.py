@@ -85,13 +85,21 @@ def test_a_journal_without_a_whole_line_is_empty(path, content):
 
 @pytest.mark.parametrize(
     "change",
-    [{"amount": 1001}, {"currency": "USD"}, {"payment_id": "p-2"}, {"order_id": None}, {"merchant": "other"}],
+    [{"amount": 1001}, {"currency": "USD"}, {"order_id": None}, {"merchant": "other"}],
 )
 def test_a_key_is_never_used_for_another_charge(path, change):
     with closing(Journal(path)) as journal:
         decide(journal)
         with pytest.raises(KeyReused):
             decide(journal, **change)
+        assert len(journal.entries) == 1
+
+
+def test_a_repeated_request_with_another_payment_id_gets_the_first_decision(path):
+    """A caller whose database has lost the first payment repeats the request for a new one."""
+    with closing(Journal(path)) as journal:
+        first = decide(journal)
+        assert decide(journal, payment_id="p-2") == first
         assert len(journal.entries) == 1
 
 
