@@ -202,6 +202,17 @@ RELAY_PERIODIC_JOBS = {
     "payments.replay.supersede_settled": 60.0,
     "messaging.resolutions.rescue": 10.0,
     "messaging.heartbeats.prune": 600.0,
+    "messaging.clock_steps.run_once": 1.0,
+}
+#: Table -> its columns with a time at which something is due, by the database's clock. They are moved when that clock
+#: is set back (`messaging.clock_steps`). The first column is set in every row that has any of them.
+SCHEDULED_COLUMNS = {
+    "messaging_outboxmessage": ["available_at"],
+    "messaging_resolution": ["revive_at"],
+    "payments_payment": ["revive_at", "next_attempt_at", "lease_expires_at"],
+    "payments_gatewayevent": ["revive_at"],
+    "payments_gatewaycircuit": ["open_until", "probing_until"],
+    "notifications_delivery": ["revive_at", "next_attempt_at", "lease_expires_at"],
 }
 #: What runs beside the relay, in a thread of its own, for the rooms that subscribe to events.
 SUBSCRIBERS_PERIODIC_JOBS = {

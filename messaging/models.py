@@ -76,6 +76,19 @@ class OutboxMessage(models.Model):
         return f"{self.actor or self.queue} {self.message_id}"
 
 
+class ClockMark(models.Model):
+    """The latest time that was seen on the database's clock: one row. A clock that is behind it was set back."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    latest_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="clock_mark_is_one_row")]
+
+    def __str__(self) -> str:
+        return self.latest_at.isoformat()
+
+
 class Resolution(models.Model):
     """What people decided about dead letters: to replay or to discard them; who, when, why, and how far it has come."""
 

@@ -39,6 +39,7 @@ INSERT INTO access VALUES
   ('messaging_deathcount',               'web=S worker=SIU notifier=SIU relay=SIU intake=SIU readonly=S'),
   ('messaging_resolution',               'web=SIU worker=SU relay=SU cron=SIU readonly=S'),
   ('messaging_heartbeat',                'web=S worker=SIUD notifier=SIUD relay=SIUD intake=SIUD cron=S readonly=S'),
+  ('messaging_clockmark',                'relay=SIU readonly=S'),
   ('django_dramatiq_task',               ''),
   -- who is told
   ('notifications_webhookendpoint',      'web=SIU worker=S notifier=SU relay=SIU cron=SU readonly=S'),

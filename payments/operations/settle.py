@@ -257,11 +257,11 @@ def sent_between(payment: Payment, claim: Claim, *, now: datetime) -> tuple[date
     """Return when the first charge request under the claim's key may have been sent, and the last one have arrived.
 
     None and None where each provably did not arrive. An abandoned request may still be under way: its lease has
-    expired by the database's clock, which may have been set forward meanwhile. From the moment at which it was
-    abandoned, its call ends within the deadline of calls.
+    expired by the database's clock, which may have been set forward since the claim. Its worker makes no call after
+    the lease has expired by the worker's own clock, which is at the latest one lease after the request was abandoned.
     """
-    deadline = timedelta(seconds=claim.gateway.deadline)
-    ended = Case(When(outcome=Outcome.ABANDONED, then=F("finished_at") + deadline), default=F("finished_at"))
+    lease = claim.gateway.lease
+    ended = Case(When(outcome=Outcome.ABANDONED, then=F("finished_at") + lease), default=F("finished_at"))
     sent = Attempt.objects.filter(
         payment=payment, gateway_key=claim.request.key, kind=AttemptKind.CHARGE, finished_at__isnull=False
     ).exclude(outcome__in=[Outcome.UNAVAILABLE, Outcome.REJECTED])

@@ -47,6 +47,8 @@ DELIVERIES = "tests/integration/test_deliveries.py::"
 BUCKETS = "tests/integration/test_buckets.py::"
 LIMITS = "tests/integration/test_limits.py::"
 VELOCITY = "tests/integration/test_velocity.py::"
+EVIDENCE = "tests/integration/test_evidence.py::"
+CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
@@ -313,16 +315,88 @@ GUARDS = [
     guard(
         "not found counts only after the grace period",
         "payments/operations/settle.py",
-        'if claimed_at < believable_at and times["last"]:',
+        "if believable_at is not None and claimed_at < believable_at:",
         "if False:",
         PROCESS + "test_not_found_within_the_grace_period_is_not_believed",
     ),
     guard(
         "not found counts by when it was asked",
         "payments/operations/settle.py",
-        'if claimed_at < believable_at and times["last"]:',
-        'if now < believable_at and times["last"]:',
+        "if believable_at is not None and claimed_at < believable_at:",
+        "if believable_at is not None and now < believable_at:",
         f"{MODEL}test_a_not_found_of_within_the_grace_period_is_not_believed_when_it_is_stored_after_it",
+    ),
+    guard(
+        "the gateway's key derives from the client's request",
+        "payments/operations/wishes.py",
+        "key=wish.idempotency_key\n        ),",
+        "key=str(uuid7())\n        ),",
+        EVIDENCE + "test_a_request_that_is_accepted_again_after_a_lost_commit_is_charged_once",
+    ),
+    guard(
+        "a charge under our key is ours, whichever payment it names",
+        "payments/gateways/sandbox.py",
+        "if key is None else key == request.key",
+        "if True else key == request.key",
+        EVIDENCE + "test_a_request_that_is_accepted_again_after_a_lost_commit_is_charged_once",
+    ),
+    guard(
+        "a charge under our key of another amount is no approval",
+        "payments/gateways/sandbox.py",
+        'return is_ours and type(amount) is int and (amount, charge.get("currency"))',
+        'return is_ours and type(amount) is int and (request.amount, charge.get("currency"))',
+        "tests/unit/test_sandbox_adapter.py::test_a_charge_under_our_key_of_another_amount_is_evidence_and_no_approval",
+    ),
+    guard(
+        "a rejected request proves nothing about an earlier one",
+        "payments/operations/evidence.py",
+        "        RequestRejected: Consequence.LOOK_UP_LATER,\n        Unavailable: Consequence.LOOK_UP_LATER,\n"
+        "        OutcomeUnknown: Consequence.LOOK_UP_LATER,\n    },\n}\n_LOOKED_UP",
+        "        RequestRejected: Consequence.FAIL_REJECTED,\n        Unavailable: Consequence.LOOK_UP_LATER,\n"
+        "        OutcomeUnknown: Consequence.LOOK_UP_LATER,\n    },\n}\n_LOOKED_UP",
+        EVIDENCE + "test_a_rejected_repetition_does_not_free_the_order_of_a_charge_that_may_have_been_taken",
+    ),
+    guard(
+        "a decline proves nothing about an earlier request",
+        "payments/operations/evidence.py",
+        "        Declined: Consequence.LOOK_UP_NOW,\n",
+        "        Declined: Consequence.FAIL_DECLINED,\n",
+        EVIDENCE + "test_a_declined_repetition_is_looked_up_before_the_payment_fails",
+    ),
+    guard(
+        "a refused request is not sent again",
+        "payments/operations/evidence.py",
+        "{**_LOOKED_UP, NotFound: Consequence.LOOK_UP_LATER}",
+        "_LOOKED_UP",
+        EVIDENCE + "test_a_rejected_request_is_not_sent_a_third_time",
+    ),
+    guard(
+        "an abandoned request may be under way for one more lease",
+        "payments/operations/settle.py",
+        'then=F("finished_at") + lease',
+        'then=F("finished_at")',
+        CLOCK_STEPS + "test_a_step_forward_during_a_call_sends_nothing_twice",
+    ),
+    guard(
+        "a clock that was set back does not lengthen the key window",
+        "payments/operations/settle.py",
+        "claim.gateway.adapter.key_window - CLOCK_MARGIN",
+        "claim.gateway.adapter.key_window",
+        CLOCK_STEPS + "test_a_clock_that_was_set_back_by_an_hour_does_not_lengthen_the_key_window",
+    ),
+    guard(
+        "a clock that was set back delays nothing",
+        "messaging/clock_steps.py",
+        "if step > TOLERANCE:",
+        "if False:",
+        CLOCK_STEPS + "test_a_step_back_delays_no_retry_and_no_look_up",
+    ),
+    guard(
+        "leases are measured by a clock that counts suspension",
+        "messaging/clock.py",
+        'getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)',
+        "time.CLOCK_MONOTONIC",
+        "tests/unit/test_clock.py::test_durations_include_the_time_for_which_the_machine_was_suspended",
     ),
     guard(
         "nothing is sent again past the key window",
@@ -348,8 +422,8 @@ GUARDS = [
     guard(
         "an approval must be of this very charge",
         "payments/gateways/sandbox.py",
-        'if said != ("approved", str(request.payment_id), request.amount, request.currency) or not charge.get("id"):',
-        'if not charge.get("id"):',
+        "    if _is_requested(charge, request):\n",
+        "    if True:\n",
         "tests/unit/test_sandbox_adapter.py",
     ),
     guard(
@@ -397,8 +471,8 @@ GUARDS = [
     guard(
         "no charge begins after the pause",
         "payments/operations/settle.py",
-        "if in_trouble and (declined_before or isinstance(answer, NotFound)):",
-        "if in_trouble and declined_before:",
+        "    if in_trouble:\n",
+        "    if in_trouble and consequence is not Consequence.SEND_AGAIN:\n",
         BREAKER + "test_no_charge_begins_after_the_pause_though_a_look_up_was_under_way",
     ),
     guard(
@@ -678,8 +752,8 @@ GUARDS = [
     guard(
         "a replay charges nothing at a gateway that was paused meanwhile",
         "payments/operations/settle.py",
-        "if in_trouble and (declined_before or isinstance(answer, NotFound)):",
-        "if in_trouble and isinstance(answer, NotFound):",
+        "    if in_trouble:\n",
+        "    if in_trouble and consequence is not Consequence.SEND_UNDER_NEXT_KEY:\n",
         REPLAY + "test_nothing_is_charged_at_a_gateway_that_was_paused_during_the_look_up",
     ),
     guard(

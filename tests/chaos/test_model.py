@@ -305,7 +305,7 @@ def test_a_not_found_of_within_the_grace_period_is_not_believed_when_it_is_store
     machine.time_passes(61)
     early = machine.call(claim_one(machine.ids[0]))
     machine.book.arrive(machine.book.travelling[0])
-    machine.time_passes(61)
+    machine.time_passes(150)
     machine.plan("approve", "truth")
     if following := settle_one(early.claim, early.answer):
         machine.call(following)
