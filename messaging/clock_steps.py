@@ -11,7 +11,7 @@ looked up and not sent again while its call may be under way (`payments.operatio
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -53,7 +53,8 @@ def run_once() -> int:
 
 def _move(table: str, columns: Sequence[str], step: timedelta) -> int:
     """Move the times of one table; its first column is indexed and set in every row that has any of them."""
+    parameters: dict[str, Any] = {"step": step}
     assignments = ", ".join(_EARLIER.format(column=column) for column in columns)
     with connection.cursor() as cursor:
-        cursor.execute(_MOVE.format(table=table, assignments=assignments, first=columns[0]), {"step": step})
+        cursor.execute(_MOVE.format(table=table, assignments=assignments, first=columns[0]), parameters)
         return int(cursor.rowcount)
