@@ -21,6 +21,8 @@ from payments import breaker
 #: Processes that not everybody runs -> the command.
 SOMETIMES: Final = {"intake": "intake", "notifier": "worker --queues notifications webhooks"}
 HEALTHY: Final = {"status": "healthy"}
+#: Share of PostgreSQL's notification queue. It is nearly empty unless a listening session idles in a transaction.
+NOTIFICATION_QUEUE_LIMIT: Final = 0.5
 
 
 @require_safe
@@ -47,6 +49,7 @@ def health(request: HttpRequest) -> JsonResponse:
     """
     parts = {"database": database()}
     if parts["database"] == HEALTHY:
+        parts["notification_queue"] = notification_queue()
         relay = process("relay")
         parts["relay"] = relay
         parts["subscribers"] = process("subscribers", command="relay")
@@ -82,6 +85,19 @@ def database() -> dict[str, Any]:
     except Error:
         return {"status": "unhealthy", "detail": "PostgreSQL does not answer."}
     return HEALTHY
+
+
+def notification_queue() -> dict[str, Any]:
+    """Return whether PostgreSQL's notification queue has room; while it is full the relay polls for new payments."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notification_queue_usage()")
+        usage: float = cursor.fetchone()[0]
+    if usage < NOTIFICATION_QUEUE_LIMIT:
+        return HEALTHY
+    detail = (
+        f"PostgreSQL's notification queue is {usage:.0%} full: end the session that listens and idles in a transaction."
+    )
+    return {"status": "degraded", "detail": detail}
 
 
 def process(name: str, *, command: str = "") -> dict[str, Any]:

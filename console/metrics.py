@@ -28,6 +28,11 @@ GAUGES: Final = (
         """,
     ),
     (
+        "payments_notification_queue_usage",
+        "Share of PostgreSQL's notification queue in use, 0 to 1.",
+        "SELECT pg_notification_queue_usage()",
+    ),
+    (
         "payments_in_work",
         "Payments neither final nor parked.",
         "SELECT count(*) FROM payments_payment WHERE revive_at IS NOT NULL",

@@ -1,8 +1,8 @@
-"""Work that is committed wakes an idle relay, which otherwise finds it when it next looks.
+"""Wakes an idle relay when work was committed; without that the relay finds the work when it next looks.
 
-By PostgreSQL's NOTIFY: it is heard once its transaction is committed, and not at all if it is rolled back. Commits that
-notify wait for each other, up to the transaction's `lock_timeout`; so a process rings only so often, and only where
-nobody else is ringing. Who comes right after is found at the relay's next look, as is everything that does not ring.
+By PostgreSQL's NOTIFY, in a transaction of its own after the commit. A notification is a convenience: it fails where
+the cluster's notification queue is full, which any session of any application can cause, and a commit that notifies
+waits for all others that do. Neither may fail or delay the commit of a payment.
 https://www.postgresql.org/docs/current/sql-notify.html
 """
 
@@ -10,40 +10,64 @@ import time
 from typing import Any, Final
 
 import psycopg
+import structlog
 from django.db import Error, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+log = structlog.get_logger(__name__)
+
 CHANNEL: Final = "outbox"
-#: How long (s) a process waits between two rings: as long as an idle relay between two looks.
+#: How long (s) a process waits between two notifications: as long as an idle relay between two looks.
 PAUSE: Final = 0.01
-#: Who rings holds this until it has committed: a number of our own among PostgreSQL's advisory locks ("bell" in ASCII).
+#: How long (s) a process sends none after one has failed: the relay looks by itself meanwhile.
+PAUSE_AFTER_FAILURE: Final = 30.0
+#: A session that notifies holds this advisory lock until it has committed, so that no other one waits for it.
 LOCK: Final = 0x62656C6C
 
-#: Part of a larger statement, whose SELECT must name it; its parameter `rings` is whether to ring.
-RUNG: Final = f"""
-    rung AS MATERIALIZED (
-        SELECT CASE WHEN %(rings)s THEN
-            CASE WHEN pg_try_advisory_xact_lock({LOCK}) THEN pg_notify('{CHANNEL}', '') END
-        END
-    )
-"""  # our own  # nosec B608
+#: The lock that NOTIFY takes at its commit is not waited for: another application may hold it for long.
+_NOTIFY: Final = f"""
+    SELECT set_config('lock_timeout', '50ms', true),
+        CASE WHEN pg_try_advisory_xact_lock({LOCK}) THEN pg_notify('{CHANNEL}', '') END
+"""  # nosec B608
 
 
 class Bell:
-    """What a process rings; all of its threads together."""
+    """Sends a process's notifications, for all of its threads together."""
 
     def __init__(self, *, pause: float = PAUSE) -> None:
         self.pause = pause
         self.silent_until = 0.0
+        self.has_failed = False
 
     def rings(self) -> bool:
-        """Whether to ring now. Two threads may both be told to, which harms nobody."""
+        """Return whether to notify now. Two threads may both do so, which does no harm."""
         now = time.monotonic()
         if now < self.silent_until:
             return False
         self.silent_until = now + self.pause
         return True
+
+    def ring(self) -> None:
+        """Notify the relay, unless this process did so a moment ago. Never raises for what the database says."""
+        if not self.rings():
+            return
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_NOTIFY)
+        except Error as error:
+            self.silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            self._report(failed=True, error=type(error.__cause__ or error).__name__)
+        else:
+            self._report(failed=False)
+
+    def _report(self, *, failed: bool, **details: str) -> None:
+        """Log a failure once, and the recovery."""
+        if failed and not self.has_failed:
+            log.warning("outbox_notification_failed", **details)
+        elif self.has_failed and not failed:
+            log.info("outbox_notification_recovered")
+        self.has_failed = failed
 
 
 bell: Final = Bell()

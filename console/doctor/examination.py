@@ -17,6 +17,7 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
     "migrations": postgres.migrations,
     "triggers": postgres.triggers,
     "clock": postgres.clock,
+    "notification queue": postgres.notifications,
     "RabbitMQ": rabbitmq.topology_in_force,
     "limits": limits.counter,
     "processes": processes.signs_of_life,
@@ -29,7 +30,10 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
 }
 #: Not asked when PostgreSQL cannot be used: one line about it is enough.
 ASK_POSTGRES: Final = frozenset(
-    {"durability", "migrations", "triggers", "clock", "processes", "breakers", "secrets", "webhook endpoints"}
+    {
+        *("durability", "migrations", "triggers", "clock", "notification queue", "processes", "breakers", "secrets"),
+        "webhook endpoints",
+    }
 )
 
 

@@ -17,6 +17,8 @@ OLDEST: Final = 15
 CLOCKS_APART: Final = timedelta(seconds=1)
 #: Without these a crash of the server loses commits that it had confirmed.
 DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+#: Share of the notification queue that is in use. It is nearly empty unless a listening session idles.
+NOTIFICATION_QUEUE_LIMIT: Final = 0.5
 #: What pgtrigger says of a trigger that is there as the code has it.
 IN_FORCE: Final = "installed"
 
@@ -90,6 +92,23 @@ def clock() -> Iterator[Finding]:
         cursor.execute("SELECT clock_timestamp()")
         theirs = cursor.fetchone()[0]
     yield judge_clock(theirs - (before + (timezone.now() - before) / 2))
+
+
+def notifications() -> Iterator[Finding]:
+    """Check that the notification queue, which all databases of the cluster share, has room."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notification_queue_usage()")
+        usage: float = cursor.fetchone()[0]
+    if usage < NOTIFICATION_QUEUE_LIMIT:
+        yield ok("notification queue", f"{usage:.0%} full")
+        return
+    says = f"{usage:.0%} full: new payments wait for the relay's poll"
+    yield warning(
+        "notification queue",
+        says,
+        "A session that listens idles in a transaction; find and end it: SELECT pid, datname, application_name,"
+        " xact_start FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' ORDER BY xact_start;",
+    )
 
 
 def judge_clock(ahead: timedelta) -> Finding:

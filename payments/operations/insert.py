@@ -28,7 +28,7 @@ from payments.reads import PaymentView, path_of, represent
 STATEMENT: Final = f"""
     WITH patience AS MATERIALIZED (
         SELECT set_config('lock_timeout', coalesce(%(patience)s, current_setting('lock_timeout')), true)
-    ), {doorbell.RUNG}, asked AS MATERIALIZED (
+    ), asked AS MATERIALIZED (
         SELECT wish.*, order_id = ''
             OR NOT EXISTS (
                 SELECT FROM payments_payment AS holder
@@ -44,7 +44,7 @@ STATEMENT: Final = f"""
         FROM json_to_recordset(%(wishes)s::json) AS wish (
             number int, id uuid, merchant_id uuid, mode text, order_id text, key text, fingerprint bytea,
             status_code int, body text, location text, revive_after interval, charge_within interval, refused boolean
-        ), patience, rung
+        ), patience
     ), {idempotency.CLAIMED}, happened AS (
         SELECT
             asked.id,
@@ -68,7 +68,6 @@ PATIENCE: Final = 100
 Settled = dict[int, Answer | IdempotencyKeyReused]
 
 
-@transaction.atomic(durable=True)
 def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = None) -> Settled:
     """The one transaction: what becomes of those candidates that the statement settles, by their place in the list. No
     two of them may claim the same. A twin waits at the key until the first commits, and then replays.
@@ -78,7 +77,15 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
     Raises:
         Refused: a candidate that is new has been refused before; nothing of them all was done.
     """
-    settled = run(candidates, patience=patience, rings=doorbell.bell.rings())
+    settled = _insert_or_replay(candidates, patience=patience)
+    if any(isinstance(outcome, Answer) and not outcome.replayed for outcome in settled.values()):
+        doorbell.bell.ring()
+    return settled
+
+
+@transaction.atomic(durable=True)
+def _insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
+    settled = run(candidates, patience=patience)
     for number, candidate in enumerate(candidates):
         if candidate.refusal is not None and is_new(settled.get(number)):
             raise candidate.refusal
@@ -88,7 +95,7 @@ def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = 
 @transaction.atomic(durable=True)
 def new_among(candidates: Sequence[Candidate], *, patience: int) -> set[int]:
     """Where those are that repeat nothing. Nothing of them all is done, but while it looks their keys are theirs."""
-    settled = run(candidates, patience=patience, rings=False)
+    settled = run(candidates, patience=patience)
     transaction.set_rollback(True)
     return {number for number in range(len(candidates)) if is_new(settled.get(number))}
 
@@ -98,11 +105,11 @@ def is_new(outcome: Answer | IdempotencyKeyReused | None) -> bool:
     return outcome is None or (isinstance(outcome, Answer) and not outcome.replayed)
 
 
-def run(candidates: Sequence[Candidate], *, patience: int | None, rings: bool) -> Settled:
-    """The statement; it `rings` the relay's bell."""
+def run(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
+    """Run the statement."""
     wait = None if patience is None else f"{patience}ms"
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait, "rings": rings})
+        cursor.execute(STATEMENT, {**parameters(candidates), "patience": wait})
         return {number: outcome_of(candidates[number], *stored) for number, *stored in cursor.fetchall()}
 
 

@@ -661,8 +661,8 @@ GUARDS = [
     guard(
         "an accepted payment wakes an idle relay",
         "payments/operations/insert.py",
-        "rings=doorbell.bell.rings()",
-        "rings=False",
+        "        doorbell.bell.ring()\n",
+        "        pass\n",
         "tests/integration/test_doorbell.py",
     ),
     guard(

@@ -124,7 +124,7 @@ def test_each_wish_of_a_list_has_its_own_outcome(wish, merchant, sandbox):
 def test_what_is_refused_leaves_no_dead_rows_in_the_large_tables(wish):
     """A merchant above its limit would bloat them by each request."""
     with transaction.atomic():
-        insert.run([prepare(wish("over", admitted=False))], patience=None, rings=False)
+        insert.run([prepare(wish("over", admitted=False))], patience=None)
         assert IdempotencyKey.objects.count() == 1, "a twin waits for it"
         assert (Payment.objects.count(), PaymentEvent.objects.count(), OutboxMessage.objects.count()) == (0, 0, 0)
         transaction.set_rollback(True)

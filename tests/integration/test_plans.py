@@ -60,7 +60,7 @@ def test_an_accept_reads_no_payments_but_its_own(many):
         request_id="request-1",
         now=timezone.now(),
     )
-    parameters = {**insert.parameters([prepare(wish)]), "patience": None, "rings": False}
+    parameters = {**insert.parameters([prepare(wish)]), "patience": None}
     assert "Seq Scan on payments_payment" not in plan(insert.STATEMENT, parameters)
 
 
