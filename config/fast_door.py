@@ -28,6 +28,7 @@ from config.threads import encoded
 from console.security import HeadersMiddleware
 from merchants.callers import credential_in
 from messaging.correlation import choose_request_id
+from messaging.database_errors import close_unfit_session
 from payments import fast_path
 from payments.fast_path import Accepted, Asked
 from payments.views import PaymentsView
@@ -74,7 +75,8 @@ def accept_together(asked: Sequence[Asked]) -> Sequence[Accepted | None]:
     """As `fast_path` does. A connection that was lost is left, for the next list."""
     try:
         return fast_path.accept_together(asked)
-    except Exception:
+    except Exception as error:
+        close_unfit_session(error)
         close_old_connections()
         raise
 

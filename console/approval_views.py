@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import OperationalError
+from django.db import Error
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import GenericAPIView
@@ -81,7 +81,7 @@ class ApprovalDecisionView(GenericAPIView[Approval]):
             decided = do(approval_id=UUID(approval_id), who=by(request), reason=reason, **options)
         except Approval.DoesNotExist:
             raise Http404 from None
-        except OperationalError as error:
+        except Error as error:
             raise translated(error) from error
         return Response(represent_approval(decided))
 

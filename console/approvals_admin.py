@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import OperationalError
+from django.db import Error
 from django.db.models import Case, Value, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -163,14 +163,14 @@ def decide(
             raise Http404 from None
         except Refused as refusal:
             messages.error(request, refusal.detail)
-        except OperationalError as error:
+        except Error as error:
             messages.error(request, told(error))
         else:
             messages.success(request, words)
     return redirect(PAGE, approval_id)
 
 
-def told(error: OperationalError) -> str:
+def told(error: Error) -> str:
     """In words, if it is only a wait that took too long; an outage goes on as one."""
     refusal = translated(error)
     if not isinstance(refusal, Refused):

@@ -78,10 +78,6 @@ WORDS: Final[dict[str, Words]] = {
         "Somebody was to be told of an event, and the receiver refused it for good.",
         "Mend what the detail names (an address that does not exist, for one). Replay then, or discard.",
     ),
-    "OperationalError": Words(
-        "The database did not answer, or gave up waiting, however often we tried.",
-        "Replay when PostgreSQL is well again (see /health).",
-    ),
 }
 #: A defect, or a part that was away: causes are then names of exceptions.
 DEFECT: Final = Words(

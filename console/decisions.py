@@ -7,8 +7,7 @@ A replay of much money is only asked for: `Outcome` is then what waits for a sec
 import json
 from typing import Any
 
-from django.db import OperationalError, transaction
-from psycopg import errors as postgres
+from django.db import Error, transaction
 
 from console import four_eyes
 from console.reads import path_of, path_of_approval, represent_approval, represent_resolution, stake_of
@@ -17,6 +16,7 @@ from merchants import audit
 from merchants.audit import Who
 from merchants.models import Approval, Merchant
 from messaging import previews, resolutions
+from messaging.database_errors import LOCK_NOT_AVAILABLE, sqlstate_of
 from messaging.models import Resolution
 from messaging.selections import Selection
 from payments import idempotency
@@ -36,7 +36,7 @@ def decide(selection: Selection, action: Resolution.Action, *, reason: str, rate
     try:
         with transaction.atomic(durable=True):
             return take_or_ask(selection, action, reason=reason, rate=rate, who=who)
-    except OperationalError as error:
+    except Error as error:
         raise translated(error) from error
 
 
@@ -75,7 +75,7 @@ def decide_once(
             if not answer.replayed:
                 outcome = take_or_ask(selection, action, reason=reason, rate=rate, who=who)
                 answer = idempotency.complete(merchant=merchant, key=idempotency_key, answer=answer_of(outcome))
-    except OperationalError as error:
+    except Error as error:
         raise translated(error) from error
     if isinstance(outcome, Resolution):
         begin(outcome.pk)
@@ -106,9 +106,9 @@ def answer_of(outcome: Outcome) -> Answer:
     return Answer(202, json.dumps(document, ensure_ascii=False, separators=(",", ":")), path)
 
 
-def translated(error: OperationalError) -> Exception:
-    """A wait that took too long is no outage."""
-    return IdempotencyKeyInUse() if isinstance(error.__cause__, postgres.LockNotAvailable) else error
+def translated(error: Error) -> Exception:
+    """Return a refusal in place of a lock timeout, which is no outage; any other error as it is."""
+    return IdempotencyKeyInUse() if sqlstate_of(error) == LOCK_NOT_AVAILABLE else error
 
 
 # --- keeping it going, and stopping it

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from django.db import DatabaseError
+from django.db import Error
 
 from merchants import audit
 from merchants.audit import Who
@@ -46,5 +46,5 @@ def begin(resolution_id: int) -> None:
     """Resolve the first chunk, and see to it that the rest follows."""
     try:
         resolutions.work_off(resolution_id, in_background=True)
-    except DatabaseError:  # it is decided: the rescue takes it up within a minute
+    except Error:  # it is decided: the rescue takes it up within a minute
         log.warning("resolution_begins_later", resolution=resolution_id, exc_info=True)

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from dramatiq import DecodeError, Message
 
 from messaging import dead_letters, topology
 from messaging.consumer import Consumer, Delivery
 from messaging.correlation import request_id_of
+from messaging.database_errors import is_retryable
 from messaging.escapes import part_id
 from messaging.models import DeadLetter
 from messaging.payloads import payload_of
@@ -66,9 +66,10 @@ def was_ours(delivery: Delivery, queue: str, *, cause: str, detail: str, attempt
     try:
         for letter in letters_of(message):
             keep_message(message, *letter, queue=queue, cause=cause, detail=detail, attempts=attempts)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception as error:  # noqa: BLE001  # too long, too deep, half a character: the relay would die of it
+    except Exception as error:
+        if is_retryable(error):
+            raise
+        # Too long, too deep, half a character: the relay would end with it.
         log.warning("dead_message_cannot_be_stored", error=type(error).__name__)
         return False
     return True

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pika
 import structlog
-from django.db import InterfaceError, InternalError, OperationalError, connection
+from django.db import Error, connection
 from pika.adapters.blocking_connection import BlockingChannel
 
 from messaging import foreign_headers, heartbeats, topology
@@ -134,7 +134,7 @@ class Consumer:
         self.last_tried = inbox[-1].tag
         try:
             settled = self.together(inbox)
-        except (OperationalError, InterfaceError, InternalError):
+        except Error:
             return False  # the next try, of one message, says what is the matter
         for _ in settled:
             failpoint(f"{self.name}.handled")
@@ -142,10 +142,14 @@ class Consumer:
         return bool(settled)
 
     def try_once(self, delivery: Delivery) -> bool:
-        """Handle one message; False when it must be tried again."""
+        """Handle one message; False when it must be tried again.
+
+        A handler makes a dead letter of what is no RETRY (`database_errors`). Whatever database error comes out of it
+        means that nothing can be stored at the moment, not even that dead letter: the message is kept.
+        """
         try:
             self.handle(delivery)
-        except (OperationalError, InterfaceError, InternalError) as error:  # the last: a standby, which only reads
+        except Error as error:
             connection.close()
             said = str(error).splitlines()
             self.note(f"PostgreSQL: {said[0] if said else type(error).__name__}")

@@ -10,16 +10,18 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import dramatiq
 import structlog
-from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, transaction
+from django.db import close_old_connections, transaction
 from django.utils import timezone
 from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 
 from messaging import dead_letters, outbox
 from messaging.correlation import request_id_of
+from messaging.database_errors import close_unfit_session, is_retryable, retry_while_unavailable
 from messaging.models import OutboxMessage
 from messaging.payloads import payload_of
 
@@ -101,17 +103,15 @@ def store_escape(message: MessageProxy, exception: BaseException) -> None:
 
     Rejecting it instead would move the whole queue into its dead-letter queue within seconds of an outage.
     """
-    for pause in OUTAGE_PAUSES:
-        close_old_connections()
-        try:
-            handle_escape(message, exception, now=timezone.now())
-        except (OperationalError, InterfaceError, InternalError):  # the last: a standby, which only reads
-            log.warning("escape_waits_for_the_database", message_id=message.message_id)
-            connection.close()
-            time.sleep(pause)
-        else:
-            return
-    handle_escape(message, exception, now=timezone.now())
+    close_old_connections()
+    for failure in exception.failures.values() if isinstance(exception, Escaped) else [exception]:
+        close_unfit_session(failure)
+    retry_while_unavailable(
+        lambda: handle_escape(message, exception, now=timezone.now()),
+        pauses=OUTAGE_PAUSES,
+        on_retry=partial(log.warning, "escape_waits_for_the_database", message_id=message.message_id),
+        sleep=time.sleep,
+    )
 
 
 @transaction.atomic(durable=True)
@@ -120,7 +120,7 @@ def handle_escape(message: MessageProxy, exception: BaseException, *, now: datet
     escapes = int(message.options.get("escapes", 0)) + 1
     again = []
     for part in parts_of(message, exception):
-        if escapes < LIMIT and not is_thrown(message.actor_name, part.failure):
+        if not is_given_up(message, part, escapes=escapes):
             again.append(staged(message, part, escapes=escapes, now=now))
             log.warning("message_escaped", escapes=escapes, error=type(part.failure).__name__)
         else:
@@ -190,6 +190,14 @@ def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> N
     )
 
 
+def is_given_up(message: MessageProxy, part: Part, *, escapes: int) -> bool:
+    """Return whether what failed becomes a dead letter now.
+
+    An error of the database that is RETRY never does, however often it comes: the message is not at fault.
+    """
+    return is_thrown(message.actor_name, part.failure) or (escapes >= LIMIT and not is_retryable(part.failure))
+
+
 def is_thrown(actor_name: str, exception: BaseException) -> bool:
     """Whether the actor has said that no repetition mends this."""
     try:
@@ -201,4 +209,4 @@ def is_thrown(actor_name: str, exception: BaseException) -> bool:
 
 def delay_after(escapes: int) -> timedelta:
     """1, 4, 16 s … up to five minutes: quick for a blip, patient for an outage."""
-    return min(timedelta(seconds=4 ** (escapes - 1)), LONGEST_DELAY)
+    return min(timedelta(seconds=4 ** min(escapes - 1, LIMIT)), LONGEST_DELAY)  # more would overflow it

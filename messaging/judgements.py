@@ -9,10 +9,11 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.utils.module_loading import import_string
 
 from messaging import dead_letters
+from messaging.database_errors import is_retryable
 from messaging.models import DeadLetter
 
 log = structlog.get_logger(__name__)
@@ -97,9 +98,9 @@ def send_back(letter: DeadLetter, *, now: datetime) -> Judgement:
     try:
         with transaction.atomic():
             return owner.send_back(id_, now=now)
-    except (OperationalError, InterfaceError):
-        raise  # the database is away: the whole chunk comes again
     except Exception as defect:
+        if is_retryable(defect):
+            raise  # the whole chunk comes again
         log.exception("dead_letter_cannot_go_back", letter=letter.pk)
         return Judgement(Verdict.BLOCKED, f"it could not be made ready ({type(defect).__name__}); the log says more")
 

@@ -13,11 +13,12 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
 from messaging import heartbeats, lanes, outbox
+from messaging.database_errors import is_retryable
 from messaging.failpoints import failpoint
 from messaging.models import OutboxMessage
 from messaging.periodic import PeriodicJobs, jobs_of
@@ -90,14 +91,14 @@ def hand_over(rows: list[Row], take: Take) -> list[Row]:
     """Those rows that the room took: all of them, or when the batch fails each that does not fail by itself.
 
     Raises:
-        OperationalError, InterfaceError: the database is away; the whole batch comes again.
+        Error: a database error that is RETRY; the whole batch comes again.
     """
     try:
         with transaction.atomic():
             take([UUID(row.event_id) for row in rows])
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:
+    except Exception as error:
+        if is_retryable(error):
+            raise
         log.exception("event_not_taken", message_ids=[str(row.message_id) for row in rows][:10])
         return [row for one in rows for row in hand_over([one], take)] if len(rows) > 1 else []
     return rows

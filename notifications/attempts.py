@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import close_old_connections, transaction
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from messaging import dead_letters, outbox
+from messaging.database_errors import retry_while_unavailable
 from notifications import endpoint_health, endpoints
 from notifications.models import Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.outcomes import Delivered, Failed, Result
@@ -118,17 +120,13 @@ def take_in_hand(delivery: Delivery, *, now: datetime) -> Claim | None:
 def settle_patiently(claim: Claim, result: Result, *, latency: timedelta) -> None:
     """`settle`, waiting for a database that is away as long as the lease lasts: what was sent is not sent again."""
     tell(claim, result, latency=latency)
-    for pause in OUTAGE_PAUSES:
-        close_old_connections()
-        try:
-            settle(claim, result, latency=latency, now=timezone.now())
-        except (OperationalError, InterfaceError):
-            log.warning("delivery_waits_for_the_database", delivery=str(claim.delivery.pk))
-            connection.close()
-            time.sleep(pause)
-        else:
-            return
-    settle(claim, result, latency=latency, now=timezone.now())
+    close_old_connections()
+    retry_while_unavailable(
+        lambda: settle(claim, result, latency=latency, now=timezone.now()),
+        pauses=OUTAGE_PAUSES,
+        on_retry=partial(log.warning, "delivery_waits_for_the_database", delivery=str(claim.delivery.pk)),
+        sleep=time.sleep,
+    )
 
 
 def tell(claim: Claim, result: Result, *, latency: timedelta) -> None:

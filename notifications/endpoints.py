@@ -8,12 +8,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from psycopg import errors as postgres
 
 from merchants import audit
 from merchants.audit import SYSTEM, Who
 from merchants.models import Merchant, Mode
 from messaging import outbox
+from messaging.database_errors import constraint_of
 from notifications import vault
 from notifications.errors import EndpointDeleted, EndpointDisabled, EndpointExists, TooManyEndpoints
 from notifications.masking import mask_url
@@ -305,7 +305,6 @@ def save(endpoint: WebhookEndpoint, *, force_insert: bool = False) -> None:
         with transaction.atomic():
             endpoint.save(force_insert=force_insert)
     except IntegrityError as error:
-        cause = error.__cause__
-        if isinstance(cause, postgres.UniqueViolation) and cause.diag.constraint_name == "one_endpoint_per_url":
+        if constraint_of(error) == "one_endpoint_per_url":
             raise EndpointExists from None
         raise

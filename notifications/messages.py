@@ -6,8 +6,8 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
+from messaging.database_errors import is_retryable
 from messaging.failpoints import failpoint
 from notifications import attempts, mail, texts
 from notifications.attempts import Claim
@@ -29,9 +29,9 @@ def deliver(delivery_id: UUID) -> None:
     started = time.monotonic()
     try:
         result = send(claim)
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if is_retryable(error):
+            raise
         log.exception("message_not_sent", delivery=str(delivery_id))
         result = defect(error)
     failpoint("delivery.sent")

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError, ValidationError
 
@@ -20,6 +19,7 @@ from merchants.refusals import Refused
 from messaging import collector, dead_letters
 from messaging.consumer import Consumer, Delivery, TryAgain
 from messaging.correlation import first_acceptable
+from messaging.database_errors import is_retryable
 from payments import messages
 from payments.errors import (
     IdempotencyKeyInUse,
@@ -74,7 +74,7 @@ def receive_together(deliveries: Sequence[Delivery]) -> set[int]:
     """Accept by one statement what is in order; returns the tags of those messages. All others are left to `receive`.
 
     Raises:
-        OperationalError, InterfaceError: the database is away.
+        Error: a database error that is RETRY.
     """
     find = cache(messages.find_merchant)
     wishes = {each.tag: wish for each in deliveries if (wish := wish_or_none(each, find)) is not None}
@@ -90,10 +90,10 @@ def wish_or_none(delivery: Delivery, find: FindMerchant) -> Wish | None:
     """What a message asks for; None if there is anything the matter with it."""
     try:
         return wish_of(delivery.body, request_id=request_id_of(delivery), find=find)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:  # noqa: BLE001  # it comes again, alone
-        return None
+    except Exception as error:
+        if is_retryable(error):
+            raise
+        return None  # it comes again, alone
 
 
 def request_id_of(delivery: Delivery) -> str:
@@ -106,17 +106,18 @@ def receive(delivery: Delivery) -> None:
     """Accept the payment that one message asks for, or bury the message.
 
     Raises:
-        TryAgain, OperationalError, InterfaceError: nothing was done, through no fault of the message.
+        TryAgain, Error: nothing was done, through no fault of the message; the error is RETRY.
     """
     request_id = request_id_of(delivery)
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
             accept(delivery.body, request_id=request_id)
-        except (OperationalError, InterfaceError):
-            raise
         except IdempotencyKeyInUse as refusal:
             raise TryAgain(refusal.detail) from None
-        except Exception as error:  # noqa: BLE001  # a defect must not hold up the messages behind this one
+        except Exception as error:
+            if is_retryable(error):
+                raise
+            # A defect must not hold up the messages behind this one.
             bury(delivery, explain(error), request_id=request_id)
 
 

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import Error
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
-from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from merchants.refusals import Refused, in_one_line
 from merchants.throttling import after_refusal
+from messaging.database_errors import close_unfit_session, is_retryable
 from payments.errors import OrderConflict
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -91,7 +90,7 @@ class RefusedException(exceptions.APIException):
 
 
 class Unavailable(exceptions.APIException):
-    """The database does not answer, or takes no writes."""
+    """The database does not answer, takes no writes, or is busy: the same request may succeed later."""
 
     status_code = 503
     default_detail = "The service cannot reach its database, or not write to it."
@@ -112,7 +111,8 @@ class ProblemHandler(ExceptionHandler):
         """The exception as the framework knows it, if it is a known one."""
         if isinstance(exc, Refused):
             return RefusedException(exc)
-        if isinstance(exc, Error) and is_outage(exc):
+        if is_retryable(exc):
+            close_unfit_session(exc)
             return Unavailable()
         converted: Exception = super().convert_known_exceptions(exc)
         return converted
@@ -193,10 +193,3 @@ def problem(
         "payment_id": str(refusal.payment_id) if isinstance(refusal, OrderConflict) else None,
         "request_id": request.META.get("HTTP_X_REQUEST_ID", "") if request is not None else "",
     }
-
-
-def is_outage(error: Error) -> bool:
-    """Whether a database error says that the database is away or takes no writes, and not that we asked nonsense."""
-    if isinstance(error.__cause__, ReadOnlySqlTransaction):  # a replica, or in the middle of a failover
-        return True
-    return type(error).__name__ in {"OperationalError", "InterfaceError"}

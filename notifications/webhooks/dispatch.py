@@ -15,10 +15,11 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 from django.utils import timezone
 from dramatiq import Broker, Middleware, Worker
 
+from messaging.database_errors import close_unfit_session, is_retryable
 from messaging.failpoints import failpoint
 from notifications import attempts, endpoints
 from notifications.attempts import Claim
@@ -131,9 +132,9 @@ class Dispatch:
         """The call under way; or what a defect of ours, such as a secret that cannot be read, comes to."""
         try:
             url, headers, body = prepare(claim, now=timezone.now())
-        except (OperationalError, InterfaceError):
-            raise
         except Exception as error:
+            if is_retryable(error):
+                raise
             log.exception("webhook_not_sent", delivery=str(claim.delivery.pk))
             failed: Future[Result] = Future()
             failed.set_result(UNSIGNED if isinstance(error, Locked) else defect(error))
@@ -157,8 +158,9 @@ class Dispatch:
         assert endpoint_id
         try:
             self._begin_next(endpoint_id)
-        except Exception:
+        except Exception as error:
             log.exception("webhook_not_begun", endpoint=str(endpoint_id))
+            close_unfit_session(error)
 
 
 def prepare(claim: Claim, *, now: datetime) -> tuple[str, dict[str, str], bytes]:

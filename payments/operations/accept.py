@@ -10,11 +10,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 import structlog
-from django.db import Error, IntegrityError, InterfaceError, OperationalError
-from psycopg import errors as postgres
+from django.db import IntegrityError, OperationalError
 
 from merchants.models import Merchant, Mode
 from merchants.sharing import Sharing
+from messaging.database_errors import LOCK_NOT_AVAILABLE, constraint_of, is_contention, is_retryable, sqlstate_of
 from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
@@ -74,7 +74,7 @@ def accept_payments(wishes: Sequence[Wish]) -> list[Outcome]:
     the exception that it ran into.
 
     Raises:
-        OperationalError, InterfaceError: the database is away. Those that were accepted by then will be repetitions.
+        Error: a database error that is RETRY. Those that were accepted by then will be repetitions.
     """
     candidates = [attempt(partial(prepare, wish)) for wish in wishes]
     return list(accept_the_rest(candidates, accept_the_sound(candidates)))
@@ -107,13 +107,13 @@ def accept_the_rest(
 
 
 def attempt(do: Callable[[], T]) -> T | Exception:
-    """What it returns, or what it raises, unless the database is away."""
+    """Return what it returns or raises; raise what is RETRY, as it would fail the others too."""
     try:
         return do()
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception as error:  # noqa: BLE001  # a defect at one must not be that of the others
-        return error
+    except Exception as error:
+        if is_retryable(error):
+            raise
+        return error  # a defect of one payment must not fail the others
 
 
 def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
@@ -121,7 +121,7 @@ def accept_together(candidates: Sequence[Candidate]) -> list[Outcome | None]:
     alone, after it.
 
     Raises:
-        OperationalError, InterfaceError: the database is away.
+        Error: a database error that is RETRY.
     """
     outcomes: list[Outcome | None] = [None] * len(candidates)
     for settled_by in (settle_the_refused, accept_the_first):
@@ -135,7 +135,7 @@ def unless_contended(settled: Callable[[], Mapping[int, Outcome]]) -> Mapping[in
     try:
         return settled()
     except Exception as error:
-        if isinstance(error, OperationalError | InterfaceError) and not is_contention(error):
+        if is_retryable(error) and not is_contention(error):
             raise
         log.info("accepted_alone", error=type(error.__cause__ or error).__name__)
         return {}
@@ -195,7 +195,7 @@ def accept_alone(candidate: Candidate, *, patience: int | None = None) -> Answer
         try:
             settled = insert_or_replay([candidate], patience=patience)
         except OperationalError as error:
-            if isinstance(error.__cause__, postgres.LockNotAvailable):
+            if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
                 raise IdempotencyKeyInUse from error
             raise
         except IntegrityError as error:
@@ -220,15 +220,9 @@ def told(outcome: Outcome) -> Answer:
 waiting: Final[Sharing[Candidate, Outcome]] = Sharing(accept_together, accept_alone)
 
 
-def is_contention(error: Error) -> bool:
-    """Whether others were in the way."""
-    return isinstance(error.__cause__, postgres.LockNotAvailable | postgres.DeadlockDetected)
-
-
 def breaks_order_rule(error: IntegrityError) -> bool:
     """Whether an insert failed because another payment holds the order."""
-    cause = error.__cause__
-    return isinstance(cause, postgres.UniqueViolation) and cause.diag.constraint_name == "one_payment_holds_an_order"
+    return constraint_of(error) == "one_payment_holds_an_order"
 
 
 def find_order_conflict(payment: Payment) -> OrderConflict | None:

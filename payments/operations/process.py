@@ -6,21 +6,22 @@ comes, together with those that came meanwhile. One payment is a list of one.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import transaction
 
 from messaging import clock
+from messaging.database_errors import is_contention, is_retryable, retry_while_unavailable
 from messaging.escapes import Escaped
 from messaging.failpoints import failpoint
 from payments import breaker
 from payments.gateways import loop
 from payments.gateways.base import LookupAnswer, OutcomeUnknown, Unavailable
-from payments.operations.accept import is_contention
 from payments.operations.claims import Claim, claim_payments
 from payments.operations.settle import Answered, settle, settled_together
 from payments.states import AttemptKind
@@ -105,8 +106,8 @@ def claim_each(payment_ids: Sequence[UUID], failures: dict[UUID, BaseException])
 
 
 def is_away(failure: Exception) -> bool:
-    """Whether the database is, and not only a row of it that somebody else has locked."""
-    return isinstance(failure, InterfaceError) or (isinstance(failure, OperationalError) and not is_contention(failure))
+    """Return whether the database is unavailable, and not only a row that another transaction has locked."""
+    return is_retryable(failure) and not is_contention(failure)
 
 
 def settle_each(answered: Sequence[Answered], failures: dict[UUID, BaseException], *, ends: float) -> list[Claim]:
@@ -137,19 +138,22 @@ def end_of(answered: Sequence[Answered]) -> float:
 
 
 def settle_surely(answered: Sequence[Answered], *, ends: float) -> list[Claim]:
-    """`settle`, again and again while the database is away or a row is locked: an answer must not be lost.
+    """Call `settle`, again and again while it fails with an error that is RETRY: a reply must not be lost.
 
-    Once at least; after `ends` the look-up after the lease has to find out again.
+    At least once; after `ends` the error is raised, and the look-up after the lease asks the gateway again.
     """
-    while True:
-        try:
-            return settle(answered)
-        except (OperationalError, InterfaceError):
-            if clock.elapsed_seconds() > ends:
-                raise
-            log.warning("settle_waits_for_the_database", payments=len(answered))
-            connection.close()
-            time.sleep(SETTLE_PAUSE)
+    return retry_while_unavailable(
+        partial(settle, answered),
+        pauses=pauses_until(ends),
+        on_retry=partial(log.warning, "settle_waits_for_the_database", payments=len(answered)),
+        sleep=time.sleep,
+    )
+
+
+def pauses_until(ends: float) -> Iterator[float]:
+    """Yield the pause between two tries to store a reply, until `ends`."""
+    while clock.elapsed_seconds() <= ends:
+        yield SETTLE_PAUSE
 
 
 def teach_breaker(claim: Claim, answer: LookupAnswer) -> None:

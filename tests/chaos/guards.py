@@ -32,6 +32,7 @@ PROCESS = "tests/integration/test_process.py::"
 RELAY = "tests/integration/test_relay.py::"
 EVENTS_OUT = "tests/integration/test_events_out.py::"
 MODEL = "tests/chaos/test_model.py::"
+DATABASE_ERRORS = "tests/integration/test_database_errors.py::"
 LISTS = "tests/integration/test_lists.py::"
 BREAKER = "tests/integration/test_breaker.py::"
 INBOX = "tests/integration/test_inbox.py::"
@@ -259,9 +260,44 @@ GUARDS = [
     guard(
         "a lock fails the claim of one payment and of no other",
         "payments/operations/process.py",
-        " and not is_contention(failure))",
-        ")",
+        "return is_retryable(failure) and not is_contention(failure)",
+        "return is_retryable(failure)",
         LISTS + "test_a_lock_that_one_payment_cannot_have_fails_the_claim_of_no_other",
+    ),
+    guard(
+        "a reply survives a read-only or aborted transaction",
+        "messaging/database_errors.py",
+        '    "25": RETRY,',
+        '    "25": DEAD_LETTER,',
+        DATABASE_ERRORS + "test_a_reply_survives_a_session_that_only_reads",
+    ),
+    guard(
+        "a reply survives a session that has ended in its transaction",
+        "messaging/database_errors.py",
+        "        on_retry()\n        connection.close()\n",
+        "        on_retry()\n",
+        DATABASE_ERRORS + "test_a_reply_survives_a_freeze_inside_the_settling_transaction",
+    ),
+    guard(
+        "a reply is stored at a later try",
+        "messaging/database_errors.py",
+        "if not is_retryable(error) or (pause := next(waits, None)) is None:",
+        "if (pause := next(waits, None)) is not None:",
+        DATABASE_ERRORS + "test_a_reply_survives_a_freeze_inside_the_settling_transaction",
+    ),
+    guard(
+        "what the database is at fault for becomes no dead letter",
+        "messaging/escapes.py",
+        "(escapes >= LIMIT and not is_retryable(part.failure))",
+        "escapes >= LIMIT",
+        DATABASE_ERRORS + "test_a_message_that_may_succeed_later_comes_again_for_ever_every_five_minutes",
+    ),
+    guard(
+        "a message is kept whatever error storing its dead letter meets",
+        "messaging/consumer.py",
+        "        except Error as error:\n            connection.close()",
+        "        except OSError as error:\n            connection.close()",
+        DATABASE_ERRORS + "test_a_dead_letter_that_cannot_be_written_is_kept_and_ends_no_process",
     ),
     guard(
         "what failed of a list comes again alone",
@@ -822,8 +858,8 @@ GUARDS = [
     guard(
         "intake: a message waits for the database",
         "payments/intake.py",
-        "        except (OperationalError, InterfaceError):\n            raise\n        except IdempotencyKeyInUse",
-        "        except IdempotencyKeyInUse",
+        "            if is_retryable(error):\n                raise\n            # A defect must not",
+        "            # A defect must not",
         INTAKE + "test_a_message_that_only_has_to_wait_is_not_buried",
     ),
     guard(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.db import Error
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
@@ -110,7 +110,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             decisions.stop(resolution.pk, who=by_shell(by))
             self.stdout.write(f"Stopped. Go on with: manage.py replay_dead_letters --resume {resolution.pk}")
-        except DatabaseError as error:
+        except Error as error:
             said = " ".join(str(error).split()) or type(error).__name__
             goes_on = f"a worker goes on with resolution {resolution.pk} within a minute"
             raise CommandError(f"Interrupted: {said}. Nothing is lost: {goes_on}.") from error

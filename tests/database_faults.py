@@ -1,0 +1,42 @@
+"""Errors of PostgreSQL, raised in place of statements: every SQLSTATE that psycopg knows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connection
+from psycopg import errors
+
+#: Every SQLSTATE that psycopg has a class for.
+SQLSTATES: list[str] = sorted(
+    kind.sqlstate
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, psycopg.Error) and kind.sqlstate
+)
+
+
+class Fault:
+    """Raises an error in place of each statement that contains a text, as PostgreSQL would; `times` at most."""
+
+    def __init__(self, sqlstate: str, *, instead_of: str, times: int | None) -> None:
+        self.sqlstate = sqlstate
+        self.text = instead_of
+        self.left = times
+        self.raised = 0
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if self.text in sql and self.left != 0:
+            self.left = None if self.left is None else self.left - 1
+            self.raised += 1
+            with connection.wrap_database_errors:
+                raise errors.lookup(self.sqlstate)(f"made up: {self.sqlstate}")
+        return execute(sql, params, many, context)
+
+
+@contextmanager
+def fault(sqlstate: str, *, instead_of: str, times: int | None = None) -> Iterator[Fault]:
+    """Raise it in place of those of this thread's statements; without `times`, of all of them."""
+    made = Fault(sqlstate, instead_of=instead_of, times=times)
+    with connection.execute_wrapper(made):
+        yield made
