@@ -23,8 +23,8 @@ def private_redis(folder: Path) -> Iterator[tuple[Redis, Process]]:
         process.stop(timeout=5)
 
 
-def by_redis(settings: object, url: str) -> None:
-    """Count in this Redis from now on."""
-    options = {"socket_connect_timeout": 0.25, "socket_timeout": 0.25}
+def by_redis(settings: object, url: str, *, timeout: float = 30.0) -> None:
+    """Count in this Redis from now on. `timeout` (s): longer than a Redis that is well takes on a busy machine."""
+    options = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
     backend = "django.core.cache.backends.redis.RedisCache"
     settings.CACHES = {**settings.CACHES, "counters": {"BACKEND": backend, "LOCATION": url, "OPTIONS": options}}

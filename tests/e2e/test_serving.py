@@ -21,7 +21,7 @@ from tests.probe import LONG, THREADS
 from tests.system import ROOT, eventually
 
 CONFIG = str(ROOT / "deploy/gunicorn.conf.py")
-DEADLINE = 20
+DEADLINE = 60
 #: Connections that the process may hold.
 MOST = 40
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"

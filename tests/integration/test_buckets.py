@@ -50,7 +50,8 @@ def test_tokens_asked_for_together_are_as_many_as_one_by_one_and_each_ticket_tel
     bucket = (f"{merchant.pk}:test", 4, 1_000_000_000)
     answers = buckets.take_together([bucket] * number)
     if number <= 3:
-        assert [round(until_full) for ((_, until_full),) in answers] == [2000, 3000, 4000][:number]
+        filled = [until_full for ((_, until_full),) in answers]
+        assert filled == pytest.approx([2000, 3000, 4000][:number], abs=500), "each tells of its own token"
         assert all(granted for ((granted, _),) in answers)
     else:  # not enough for all: each asks by itself
         assert answers == [None] * number
@@ -71,13 +72,13 @@ def test_a_bucket_of_other_figures_is_looked_at_token_by_token(counter, merchant
 
 
 def test_the_ticket_tells_what_is_left_and_how_long_to_wait(counter, merchant, settings):
-    settings.CREATION_BURST, settings.CREATION_RATE = 3, 0.1
+    settings.CREATION_BURST, settings.CREATION_RATE = 3, 0.001
     tickets = [buckets.take(merchant, Mode.TEST) for _ in range(4)]
     assert [ticket.granted for ticket in tickets] == [True, True, True, False]
     assert [ticket.remaining for ticket in tickets] == [2, 1, 0, 0]
     assert tickets[0].retry_after == 1
-    assert tickets[3].retry_after == 10
-    assert tickets[3].fills_in == 30
+    assert 500 < tickets[3].retry_after <= 1000
+    assert 2500 < tickets[3].fills_in <= 3000
 
 
 def test_a_token_comes_back_with_time(db, merchant, small):
@@ -114,18 +115,18 @@ def test_modes_and_merchants_have_buckets_of_their_own(counter, merchant, other_
 
 def test_a_merchant_has_figures_of_its_own(db, merchant, settings):
     settings.CREATION_BURST, settings.CREATION_RATE = 1, 0.001
-    merchant.creation_burst, merchant.creation_rate = 2, 0.5
+    merchant.creation_burst, merchant.creation_rate = 2, 0.002
     tickets = [buckets.take(merchant, Mode.TEST) for _ in range(3)]
     assert [ticket.granted for ticket in tickets] == [True, True, False]
-    assert tickets[2].retry_after == 2
+    assert 250 < tickets[2].retry_after <= 500
 
 
 def test_a_merchant_whose_figures_were_raised_never_waits_by_the_old_ones(counter, merchant, small):
     assert [buckets.take(merchant, Mode.TEST).granted for _ in range(4)].count(True) == 3
-    merchant.creation_burst, merchant.creation_rate = 5, 0.1  # the old bucket would be full in 50 minutes
+    merchant.creation_burst, merchant.creation_rate = 5, 0.01  # the old bucket would be full in 50 minutes
     tickets = [buckets.take(merchant, Mode.TEST) for _ in range(2)]
     assert [ticket.granted for ticket in tickets] == [True, False]
-    assert tickets[1].retry_after <= 10
+    assert tickets[1].retry_after <= 100
 
 
 def test_a_clock_that_was_set_back_keeps_no_merchant_waiting(counter, merchant, small, request):
@@ -151,9 +152,9 @@ def test_a_token_costs_one_statement_and_a_refusal_two(db, merchant, small, djan
 
 def test_redis_forgets_a_full_bucket_by_itself(merchant, settings, redis):
     by_redis(settings, redis.url)
-    settings.CREATION_BURST, settings.CREATION_RATE = 10, 1.0
+    settings.CREATION_BURST, settings.CREATION_RATE = 10, 0.001
     ticket = buckets.take(merchant, Mode.TEST)
-    assert 0 < redis_buckets.connected(redis.url).pttl(f"bucket:{ticket.key}") <= 1002
+    assert 0 < redis_buckets.connected(redis.url).pttl(f"bucket:{ticket.key}") <= 1_000_002
 
 
 def test_a_local_bucket_counts_like_the_shared_ones():

@@ -6,7 +6,6 @@ they end as one dead letter, one failed attempt or one response with status 500.
 
 import json
 import os
-import time
 import uuid
 from datetime import timedelta
 
@@ -19,6 +18,7 @@ from django.utils import timezone
 from dramatiq import Message, MessageProxy
 
 from messaging import collector, escapes
+from messaging.clock import elapsed_seconds
 from messaging.consumer import Consumer, Delivery
 from messaging.database_errors import (
     DatabaseErrorKind,
@@ -178,7 +178,7 @@ def test_a_reply_is_stored_at_a_later_try_and_what_no_later_try_stores_is_tried_
         claim = claim_one(payment.pk)
         failures = {}
         with fault(sqlstate, instead_of=SETTLE, times=1) as met:
-            settle_each([Answered(claim, Approved(reference="ch_1"))], failures, ends=time.monotonic() + 3600)
+            settle_each([Answered(claim, Approved(reference="ch_1"))], failures, ends=elapsed_seconds() + 3600)
         payment.refresh_from_db()
         retry = kind_of(sqlstate) is RETRY
         seen = (payment.status, [sqlstate_of(error) for error in failures.values()], met.raised)
@@ -194,7 +194,7 @@ def test_a_reply_survives_a_session_that_only_reads(accept):
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     failures = {}
-    settle_each([Answered(claim, Approved(reference="ch_1"))], failures, ends=time.monotonic() + 3600)
+    settle_each([Answered(claim, Approved(reference="ch_1"))], failures, ends=elapsed_seconds() + 3600)
     payment.refresh_from_db()
     assert (failures, payment.status) == ({}, "succeeded")
 

@@ -289,7 +289,7 @@ def endpoint_of_shop(merchant):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("method", ["pm_ok", "pm_declined", "pm_timeout_charged", "pm_down"])
+@pytest.mark.parametrize("method", ["pm_ok", "pm_declined", "pm_reset", "pm_down"])
 def test_the_worker_charges(accept, sandbox, method):
     payment = accept(payment_method=method, user_id="u")
     with acting_as("worker"):

@@ -350,7 +350,7 @@ def test_health_and_doctor_tell_who_counts(db, counter):
 def test_a_redis_that_hangs_costs_one_request_and_not_all(db, settings, low):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        by_redis(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        by_redis(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout=0.25)
         before = metric("reads")
         for _ in range(50):  # each at 0.25 s would be 12 s
             assert limits.count(request_from(), "reads", "whoever") is None

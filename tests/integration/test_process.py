@@ -126,7 +126,7 @@ def test_a_refused_connection_proves_that_nothing_was_taken(accept, sandbox):
 
 
 def test_a_charge_without_an_answer_is_looked_up_and_never_sent_again(accept, sandbox):
-    payment = process(accept(payment_method="pm_timeout_charged"))
+    payment = process(accept(payment_method="pm_reset"))
     assert payment.status == "unknown"
     assert payment.holds_order
     assert (payment.next_attempt_at - payment.attempts.get().finished_at) == LOOKUP_DELAYS[0]
@@ -139,7 +139,7 @@ def test_a_charge_without_an_answer_is_looked_up_and_never_sent_again(accept, sa
 
 
 def test_an_unreachable_look_up_changes_nothing_and_is_repeated_on_schedule(accept, sandbox):
-    payment = process(accept(payment_method="pm_timeout_charged"))
+    payment = process(accept(payment_method="pm_reset"))
     sandbox.stop()
     for delay in LOOKUP_DELAYS[1:]:
         make_due(payment)
@@ -155,7 +155,7 @@ def test_an_unreachable_look_up_changes_nothing_and_is_repeated_on_schedule(acce
 
 
 def test_only_near_look_ups_are_staged_in_the_outbox(accept, sandbox):
-    payment = process(accept(payment_method="pm_timeout_charged"))
+    payment = process(accept(payment_method="pm_reset"))
     sandbox.stop()
     OutboxMessage.objects.all().delete()
     for _ in range(4):

@@ -8,7 +8,7 @@ from django.conf import settings
 from config import front
 from config.front import LARGE_AT_ONCE, Front, environ_of
 
-DEADLINE = 10
+DEADLINE = 60
 SCOPE = {
     "type": "http",
     "http_version": "1.1",

@@ -7,7 +7,7 @@ import pytest
 
 from config.lane import Lane
 
-DEADLINE = 10
+DEADLINE = 60
 
 
 class Thread:

@@ -66,7 +66,8 @@ def test_a_malformed_member_does_not_spoil_the_others():
     assert preferred_wait("wait=5 5, wait=7") == 7
 
 
-LONG = 8000
+#: So long that what takes the square of it takes minutes: 1e9 steps.
+LONG = 32_000
 
 
 @pytest.mark.parametrize(
@@ -80,4 +81,4 @@ LONG = 8000
 def test_no_hostile_header_takes_its_time(header):
     began = time.process_time()
     assert preferred_wait(header) == 0
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 2.0  # seconds of CPU; here it takes about 0.02

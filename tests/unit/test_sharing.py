@@ -7,6 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from merchants.sharing import MOST, Sharing
+from tests.system import eventually
+
+#: Seconds that nothing in these tests takes, on any machine.
+LONG = 60
 
 
 class Gate:
@@ -21,7 +25,7 @@ class Gate:
         self.lists.append(list(questions))
         if len(self.lists) == 1:
             self.entered.set()
-            assert self.opened.wait(10)
+            assert self.opened.wait(LONG)
         if self.fault and len(self.lists) > 1:
             raise self.fault
         return [None if number % 10 == 3 else number**2 for number in questions]
@@ -42,7 +46,7 @@ def gate():
 
 @pytest.fixture
 def sharing(gate):
-    return Sharing(gate.together, gate.alone)
+    return Sharing(gate.together, gate.alone, patience=LONG)
 
 
 @pytest.fixture
@@ -54,18 +58,18 @@ def pool():
 def gather(sharing, gate, pool, numbers):
     """One that leads and is held, and others that have gathered behind it."""
     first = pool.submit(sharing.ask, 0)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(LONG)
     others = [pool.submit(sharing.ask, number) for number in numbers]
     await_gathered(sharing, len(others))
     return first, others
 
 
 def await_gathered(sharing, number):
-    for _ in range(100_000):
+    def have_gathered():
         with sharing.lock:
-            if len(sharing.waiting) == number:
-                return
-    pytest.fail("they have not gathered")
+            return len(sharing.waiting) == number
+
+    eventually(have_gathered, within=10, what="they gather")
 
 
 def is_idle(sharing):
@@ -83,8 +87,8 @@ def test_who_asks_alone_is_answered_at_once(sharing, gate):
 def test_those_who_wait_share_one_list_and_each_gets_its_own_answer(sharing, gate, pool):
     first, others = gather(sharing, gate, pool, [1, 2, 4, 5])
     gate.opened.set()
-    assert first.result(10) == 0
-    assert [other.result(10) for other in others] == [1, 4, 16, 25]
+    assert first.result(LONG) == 0
+    assert [other.result(LONG) for other in others] == [1, 4, 16, 25]
     assert sorted(map(sorted, gate.lists)) == [[0], [1, 2, 4, 5]]
     assert gate.went_alone == []
     assert is_idle(sharing)
@@ -93,10 +97,10 @@ def test_those_who_wait_share_one_list_and_each_gets_its_own_answer(sharing, gat
 def test_an_exception_reaches_the_one_who_asked_and_no_other(sharing, gate, pool):
     _first, others = gather(sharing, gate, pool, [1, 3, 2, 13])
     gate.opened.set()
-    assert [others[0].result(10), others[2].result(10)] == [1, 4]
+    assert [others[0].result(LONG), others[2].result(LONG)] == [1, 4]
     for number, other in ((3, others[1]), (13, others[3])):
         with pytest.raises(LookupError) as raised:
-            other.result(10)
+            other.result(LONG)
         assert raised.value.args == (number,)
     assert sorted(gate.went_alone) == [3, 13]
 
@@ -106,7 +110,7 @@ def test_a_list_that_fails_is_answered_one_by_one(sharing, gate, pool, fault):
     gate.fault = fault
     _first, others = gather(sharing, gate, pool, [1, 2, 4])
     gate.opened.set()
-    assert [other.result(10) for other in others] == [1, 4, 16]
+    assert [other.result(LONG) for other in others] == [1, 4, 16]
     assert sorted(gate.went_alone) == [1, 2, 4]
     assert is_idle(sharing)
 
@@ -115,7 +119,7 @@ def test_a_leader_that_is_ended_leaves_nobody_behind(sharing, gate, pool):
     gate.fault = SystemExit("the process is told to stop")
     _first, others = gather(sharing, gate, pool, [1, 2, 4])
     gate.opened.set()
-    wait(others, 10)
+    wait(others, LONG)
     ended = [other for other in others if other.exception()]
     assert [type(other.exception()) for other in ended] == [SystemExit]
     assert len(gate.went_alone) == 2
@@ -127,10 +131,10 @@ def test_a_leader_that_is_ended_leaves_nobody_behind(sharing, gate, pool):
 def test_nobody_waits_for_ever_for_a_leader_that_hangs(gate, pool):
     sharing = Sharing(gate.together, gate.alone, patience=0.01)
     first = pool.submit(sharing.ask, 0)
-    assert gate.entered.wait(10)
-    assert pool.submit(sharing.ask, 1).result(10) == 1
+    assert gate.entered.wait(LONG)
+    assert pool.submit(sharing.ask, 1).result(LONG) == 1
     gate.opened.set()
-    assert first.result(10) == 0
+    assert first.result(LONG) == 0
     assert is_idle(sharing)
 
 
@@ -138,14 +142,14 @@ def test_only_the_first_waits_for_a_leader_that_hangs(gate, pool):
     """One broken connection would cost every request of its process the whole patience, for as long as it hangs."""
     sharing = Sharing(gate.together, gate.alone, patience=0.01)
     first = pool.submit(sharing.ask, 0)
-    assert gate.entered.wait(10)
-    assert pool.submit(sharing.ask, 1).result(10) == 1
-    sharing.patience = 60
-    assert pool.submit(sharing.ask, 2).result(10) == 4
+    assert gate.entered.wait(LONG)
+    assert pool.submit(sharing.ask, 1).result(LONG) == 1
+    sharing.patience = LONG
+    assert pool.submit(sharing.ask, 2).result(LONG) == 4
     assert gate.lists == [[0], [1], [2]]
     assert is_idle(sharing)
     gate.opened.set()
-    assert first.result(10) == 0
+    assert first.result(LONG) == 0
     assert is_idle(sharing)
 
 
@@ -153,7 +157,7 @@ def test_a_list_is_never_longer_than_it_may_be(sharing, gate, pool):
     numbers = [10 * number for number in range(1, MOST + 30)]
     _first, others = gather(sharing, gate, pool, numbers)
     gate.opened.set()
-    assert [other.result(10) for other in others] == [number**2 for number in numbers]
+    assert [other.result(LONG) for other in others] == [number**2 for number in numbers]
     assert max(map(len, gate.lists)) == MOST
     assert sum(map(len, gate.lists)) == 1 + len(numbers), "no question is asked twice"
 
@@ -174,6 +178,6 @@ def test_a_process_that_is_forked_under_load_answers_its_own(sharing, gate, pool
 
 
 def test_nothing_is_lost_or_mixed_up_under_load(pool):
-    sharing = Sharing(lambda numbers: [number * 2 for number in numbers], lambda number: number * 2)
+    sharing = Sharing(lambda numbers: [number * 2 for number in numbers], lambda number: number * 2, patience=LONG)
     assert list(pool.map(sharing.ask, range(1, 5000))) == [number * 2 for number in range(1, 5000)]
     assert is_idle(sharing)

@@ -7,7 +7,7 @@ import pytest
 
 from config.threads import PIECE, InThreads
 
-DEADLINE = 10
+DEADLINE = 60
 GET = {"REQUEST_METHOD": "GET"}
 HEAD = {"REQUEST_METHOD": "HEAD"}
 OK = ("200 OK", [("X-Name", "v\u00e9")])
