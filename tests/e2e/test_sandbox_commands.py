@@ -76,7 +76,7 @@ class Listening:
 
     def wait_for(self, words):
         while True:
-            line = self.lines.get(timeout=30)
+            line = self.lines.get(timeout=120)
             assert line is not None, f"it has ended without `{words}`: {self.seen[-8:]}"
             self.seen.append(line)
             if words in self.seen[-1]:
@@ -97,7 +97,7 @@ class Listening:
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        status = self.process.wait(timeout=30)
+        status = self.process.wait(timeout=120)
         self.reader.join()
         self.process.stdout.close()
         return status

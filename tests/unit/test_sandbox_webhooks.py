@@ -540,7 +540,7 @@ def test_a_gateway_without_a_secret_does_not_start_and_says_the_mend_in_one_line
     environ = {name: value for name, value in os.environ.items() if name != "SANDBOX_WEBHOOK_SECRET"}
     environ |= {} if secret is None else {"SANDBOX_WEBHOOK_SECRET": secret}
     argv = [sys.executable, "-m", "sandbox", "--port", "0", "--data", str(tmp_path), "--webhooks", "http://shop/"]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Set SANDBOX_WEBHOOK_SECRET for --webhooks: it must be whsec_")
     assert done.stderr.count("\n") == 1
@@ -549,6 +549,6 @@ def test_a_gateway_without_a_secret_does_not_start_and_says_the_mend_in_one_line
 def test_a_gateway_does_not_start_with_an_address_that_is_none(tmp_path):
     environ = {**os.environ, "SANDBOX_WEBHOOK_SECRET": SECRET}
     argv = [sys.executable, "-m", "sandbox", "--port", "0", "--data", str(tmp_path), "--webhooks", "shop"]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr == "--webhooks 'shop' cannot be used: it must be like http://host:port/path.\n"
