@@ -11,12 +11,13 @@ from typing import Any, Final
 from anymail.exceptions import AnymailError, AnymailInvalidAddress, AnymailRecipientsRefused
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.validators import validate_email
 from django.utils.encoding import punycode
 
 from notifications.legible import legible
 from notifications.letters import NAME, write
+from notifications.mail_http import cap
 from notifications.notices import Notice
 from notifications.outcomes import Delivered, Failed, Result
 
@@ -31,10 +32,12 @@ def send(notice: Notice, *, to: str) -> Result:
     reply_to = notice.reply_to if is_address(notice.reply_to) else ""
     message = compose(replace(notice, reply_to=reply_to), to=to)
     try:
+        message.connection = cap(get_connection())
         message.send()
     except TROUBLE as error:
-        hang_up(message)
         return failure(error)
+    finally:
+        hang_up(message)
     return Delivered(reference=reference_of(message))
 
 
@@ -56,7 +59,7 @@ def compose(notice: Notice, *, to: str) -> EmailMultiAlternatives:
 
 
 def hang_up(message: EmailMultiAlternatives) -> None:
-    """Close what a failed attempt may have left open; Django closes only what went well."""
+    """Close what the attempt may have left open: Django closes only what it has opened and what went well."""
     with suppress(*TROUBLE):
         if message.connection:
             message.connection.close()

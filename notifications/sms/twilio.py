@@ -1,17 +1,15 @@
 """SMS by Twilio: one POST. https://www.twilio.com/docs/messaging/api/message-resource#create-a-message-resource"""
 
-import asyncio
+import base64
 import json
 import re
-import threading
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx2
 
-from messaging.clock import SuspendAwareEventLoop
+from notifications import http_client
 from notifications.outcomes import Delivered, Failed, Result
 
 #: Seconds for the whole call, from name resolution to the last byte of the answer.
@@ -38,10 +36,6 @@ MEANINGS: Final = {
 }
 
 
-class NoAnswer(Exception):
-    """No whole answer came back; nobody can say whether the SMS was taken."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Status code, JSON object (empty where it is none) and `Retry-After` of a whole answer."""
@@ -63,54 +57,23 @@ class TwilioSms:
 
     def send(self, *, to: str, text: str) -> Result:
         try:
-            answer = asyncio.run_coroutine_threadsafe(self._post(to, text), io_loop()).result()
-        except NoAnswer as error:
-            return Failed(detail=f"Twilio gave no answer: {error}.")
-        return read(answer)
+            response = http_client.send(
+                self._request(to, text), deadline=self.deadline, max_body_bytes=MAX_ANSWER_BYTES
+            )
+        except (http_client.NoResponse, httpx2.InvalidURL) as error:
+            reason = str(error) if isinstance(error, http_client.NoResponse) else "InvalidURL"
+            return Failed(detail=f"Twilio gave no answer: {reason}.")
+        retry_after = response.headers.get("retry-after", "").strip()
+        return read(Answer(response.status_code, parse(response.body), retry_after))
 
-    async def _post(self, to: str, text: str) -> Answer:
-        try:
-            async with asyncio.timeout(self.deadline), self._client() as client:
-                url = f"{self.url}/2010-04-01/Accounts/{quote(self.account_sid, safe='')}/Messages.json"
-                form = {"From": self.sender, "To": to, "Body": text}
-                async with client.stream("POST", url, data=form) as response:
-                    body = await read_capped(response)
-                    retry_after = response.headers.get("retry-after", "").strip()
-                    return Answer(response.status_code, parse(body), retry_after)
-        except TimeoutError:
-            raise NoAnswer(f"nothing whole within {self.deadline:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise NoAnswer(type(error).__name__) from None
-
-    def _client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            auth=httpx2.BasicAuth(self.account_sid, self.auth_token),
-            headers={"Accept-Encoding": "identity"},  # bodies are read as they are
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # one timer bounds the whole call
+    def _request(self, to: str, text: str) -> httpx2.Request:
+        credentials = base64.b64encode(f"{self.account_sid}:{self.auth_token}".encode()).decode()
+        return httpx2.Request(
+            "POST",
+            f"{self.url}/2010-04-01/Accounts/{quote(self.account_sid, safe='')}/Messages.json",
+            headers={"Authorization": f"Basic {credentials}", "Accept-Encoding": "identity"},
+            data={"From": self.sender, "To": to, "Body": text},
         )
-
-
-@cache
-def io_loop() -> asyncio.AbstractEventLoop:
-    """This process's event loop for calls, in a thread of its own; made at its first use, never across a fork.
-
-    A read timeout bounds the wait for the next byte only; on a loop, one timer bounds everything.
-    """
-    loop = SuspendAwareEventLoop()
-    threading.Thread(target=loop.run_forever, name="sms-io", daemon=True).start()
-    return loop
-
-
-async def read_capped(response: httpx2.Response) -> bytes:
-    """The body, as long as it is of a sane size."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise NoAnswer(f"more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import httpcore2
 from django.utils.http import parse_http_date_safe
 from django.utils.translation import gettext_noop as _
 
+from messaging.capped_http import ResponseTooLarge
 from notifications.outcomes import Delivered, Failed, Result
 from notifications.webhooks.excerpts import excerpt
-from notifications.webhooks.pinned import HandshakeFailed, TooMuch
+from notifications.webhooks.pinned import HandshakeFailed
 
 #: The longest wait that a receiver can ask for (seconds).
 MAX_RETRY_AFTER: Final = 86_400.0
@@ -84,7 +85,7 @@ def error_in_words(error: Exception) -> str:
             return handshake_in_words(reason)
         case httpcore2.ConnectError() | httpcore2.ConnectTimeout():
             return _("it could not be reached")
-        case TooMuch():
+        case ResponseTooLarge():
             return _("its answer does not end")
         case httpcore2.RemoteProtocolError() if not str(error).startswith("Server disconnected"):
             return _("its answer is not HTTP/1.1, its head is too long, or its body is cut short")

@@ -6,7 +6,6 @@ address, and one that was kept could serve another host there.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import threading
@@ -22,6 +21,7 @@ import structlog
 from django.conf import settings
 from django.utils.translation import gettext_noop as _
 
+from messaging.capped_http import read_body
 from messaging.clock import SuspendAwareEventLoop
 from notifications.outcomes import Failed, Result
 from notifications.webhooks.addresses import is_public
@@ -37,9 +37,8 @@ DEADLINE: Final = 15.0
 CONNECT_TIMEOUT: Final = 4.0
 #: A host may have many addresses; who cannot be reached at three is down.
 MAX_ADDRESSES: Final = 3
-#: What is read of an answer's body, in bytes and in chunks: its status has said all that counts.
+#: What is read of an answer's body, in bytes: its status has said all that counts.
 MAX_BODY: Final = 64 * 1024
-MAX_CHUNKS: Final = 1_000
 #: Name resolution blocks a thread, for half a minute if the name's servers are silent: twice as long as the call that
 #: asked. So twice as many as calls may be under way (WEBHOOKS_IN_FLIGHT); with fewer, silent names would use up the
 #: threads, and calls to all others would wait for one until their deadline. They are made when they are needed.
@@ -151,9 +150,8 @@ class Caller:
                 extensions={"timeout": {"connect": CONNECT_TIMEOUT}},
             ) as response,
         ):
-            return Answer(
-                status_code=response.status, headers=read_headers(response.headers), body=await read_capped(response)
-            )
+            body, _ = await read_body(response.aiter_stream(), max_bytes=MAX_BODY)
+            return Answer(status_code=response.status, headers=read_headers(response.headers), body=body)
 
 
 async def cancel_others() -> None:
@@ -175,19 +173,6 @@ def all_public(addresses: Iterable[str]) -> bool:
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by their lower-cased names; of one that stands there several times, the last."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
-
-
-async def read_capped(response: httpcore2.Response) -> bytes:
-    """The body as it came over the wire, or as much of it as is read of any."""
-    body = bytearray()
-    async with contextlib.aclosing(response.aiter_stream()) as chunks:
-        count = 0
-        async for chunk in chunks:
-            body += chunk
-            count += 1
-            if len(body) >= MAX_BODY or count >= MAX_CHUNKS:
-                break
-    return bytes(body[:MAX_BODY])
 
 
 @cache

@@ -1,26 +1,20 @@
 """Connections that lead to addresses that were checked, whatever the host's name stands for by now.
 
 A request keeps the name of its host, so that `Host`, SNI and certificate agree on it; only where the bytes go is
-settled here. What one connection may read is bounded too: the parser above bounds neither interim answers nor the
-extensions of chunks.
+settled here. What one connection may read is bounded by `messaging.capped_http`.
 """
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import httpcore2
 
-#: All that is read of one answer, in bytes: its body, its head and what surrounds them.
-MAX_READ: Final = 256 * 1024
-#: Parsed at one go, in bytes: many tiny chunks of one answer must not hold up all other calls.
-MAX_PIECE: Final = 8 * 1024
+from messaging.capped_http import CappedStream
 
-
-class TooMuch(httpcore2.ReadError):
-    """What surrounds an answer does not end."""
+#: All bytes that are read of one response: its body, its head and what surrounds them.
+MAX_RESPONSE_BYTES: Final = 256 * 1024
 
 
 class HandshakeFailed(httpcore2.ConnectError):
@@ -49,32 +43,14 @@ class Pinned(httpcore2.AsyncNetworkBackend):
         *others, last = self._addresses
         for address in others:
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return Bounded(await self._network.connect_tcp(address, port, timeout, local_address, socket_options))
-        return Bounded(await self._network.connect_tcp(last, port, timeout, local_address, socket_options))
+                stream = await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return PinnedStream(stream, max_bytes=MAX_RESPONSE_BYTES)
+        stream = await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
+        return PinnedStream(stream, max_bytes=MAX_RESPONSE_BYTES)
 
 
-class Bounded(httpcore2.AsyncNetworkStream):
-    """A connection that is read in small pieces and not for ever."""
-
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self._stream, self._left = stream, MAX_READ
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # the interface's
-        """The next piece. Raises TooMuch."""
-        await asyncio.sleep(0)  # what TLS has decrypted already would come without a pause
-        data = await self._stream.read(min(max_bytes, MAX_PIECE), timeout)
-        self._left -= len(data)
-        if self._left < 0:
-            raise TooMuch
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the interface's
-        """Send bytes."""
-        await self._stream.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._stream.aclose()
+class PinnedStream(CappedStream):
+    """A connection before TLS."""
 
     async def start_tls(
         self,
@@ -82,12 +58,8 @@ class Bounded(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # the interface's
     ) -> httpcore2.AsyncNetworkStream:
-        """The connection, encrypted. Raises HandshakeFailed."""
+        """Return the connection, encrypted. Raises HandshakeFailed."""
         try:
-            return Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+            return await super().start_tls(ssl_context, server_hostname, timeout)
         except httpcore2.ConnectError as error:
             raise HandshakeFailed(error) from error
-
-    def get_extra_info(self, info: str) -> Any:
-        """What is known of the connection."""
-        return self._stream.get_extra_info(info)

@@ -1,16 +1,21 @@
 """HTTP for gateway adapters, with a *total* deadline and an exact answer to "can it have arrived?".
 
 A read timeout bounds the wait for the next byte, so a server that drips one byte a second holds a caller
-for ever. Here one timer bounds everything from name resolution to the last byte.
+for ever. Here one timer bounds everything from name resolution to the last byte. What an answer may consist of, from
+informational responses to the pieces of its body, is bounded by `messaging.capped_http`.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
+import httpcore2
 import httpx2
+
+from messaging.capped_http import CappedTransport, read_body
 
 #: A gateway's answer is a few hundred bytes; one that never ends is cut off here.
 MAX_ANSWER_BYTES: Final = 256 * 1024
@@ -40,15 +45,28 @@ class Answer:
 
 
 class Transport:
-    """Sends requests, from one event loop; one per process."""
+    """Sends requests, from one event loop; one per process.
 
-    def __init__(self) -> None:
+    `network`: how connections are opened; `ssl_context`: which certificates are trusted.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: httpcore2.AsyncNetworkBackend | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         self._client = httpx2.AsyncClient(
             trust_env=False,
             headers={"Accept-Encoding": "identity"},  # bodies are read as they are
             follow_redirects=False,
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS),
+            transport=CappedTransport(
+                max_body_bytes=MAX_ANSWER_BYTES,
+                limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE_CONNECTIONS),
+                network=network,
+                ssl_context=ssl_context,
+            ),
         )
 
     async def send(
@@ -85,13 +103,11 @@ class Transport:
 
 
 async def read_capped(response: httpx2.Response) -> bytes:
-    """The body, as long as it is of a sane size."""
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise NoAnswer(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
+    """The body, as long as it is of a sane size and comes in a sane number of pieces."""
+    body, is_whole = await read_body(response.aiter_raw(), max_bytes=MAX_ANSWER_BYTES)
+    if not is_whole:
+        raise NoAnswer(f"an answer of more than {MAX_ANSWER_BYTES} bytes, or in too many pieces")
+    return body
 
 
 def describe(error: Exception) -> str:
