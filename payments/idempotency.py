@@ -47,7 +47,11 @@ def key_of(body: Any, *, header: str | None = None) -> str:
         IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyMismatch: see there.
     """
     given = body.get("idempotency_key") if isinstance(body, dict) else None
-    return choose_key(header, None if given is None else str(given))
+    if type(given) is int:  # as the field of every other text takes one
+        given = str(given)
+    if given is not None and not isinstance(given, str):
+        raise IdempotencyKeyInvalid
+    return choose_key(header, given)
 
 
 def choose_key(header: str | None, field: str | None) -> str:

@@ -94,8 +94,8 @@ class SandboxGateway:
             except (WebhookVerificationError, ValueError, RecursionError):
                 continue
             document = parse(body)
-            if document.get("id") and document.get("type"):
-                return WebhookEvent(id=str(document["id"])[:255], type=str(document["type"])[:100], body=document)
+            if (event_id := text_in(document, "id")) and (kind := text_in(document, "type")):
+                return WebhookEvent(id=event_id[:255], type=kind[:100], body=document)
         raise NotAuthentic
 
     def read_event(self, body: Mapping[str, Any]) -> News | None:
@@ -104,33 +104,29 @@ class SandboxGateway:
         if body.get("type") not in {"charge.succeeded", "charge.failed"} or not isinstance(charge, dict):
             return None
         try:
-            payment_id, amount = UUID(charge["payment_id"]), charge["amount"]
-            currency, reference = str(charge["currency"]), str(charge["charge"])[:255]
-        except (KeyError, TypeError, ValueError, AttributeError):
+            payment_id = UUID(text_in(charge, "payment_id"))
+        except ValueError:
             return None
-        if type(amount) is not int:  # 10.9 must not be taken for 10
+        amount, currency = charge.get("amount"), text_in(charge, "currency")
+        reference = text_in(charge, "charge")[:255]
+        if type(amount) is not int or not (currency and reference):  # 10.9 must not be taken for 10
             return None
         answer: Approved | Declined = Approved(reference=reference)
         if body["type"] == "charge.failed":
-            code = str(charge.get("decline_code") or "declined")[:50]
+            code = text_in(charge, "decline_code")[:50] or "declined"
             answer = Declined(decline_code=code, detail="", reference=reference)
-        key = charge.get("idempotency_key")
-        return News(
-            payment_id=payment_id,
-            amount=amount,
-            currency=currency,
-            answer=answer,
-            key=key if isinstance(key, str) else "",
-        )
+        key = text_in(charge, "idempotency_key")
+        return News(payment_id=payment_id, amount=amount, currency=currency, answer=answer, key=key)
 
 
 def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
     """Sort a whole answer to a charge."""
     error = error_of(answer)
-    if answer.status_code == 400 and error.get("code"):
-        return RequestRejected(code=str(error["code"])[:50], detail=str(error.get("message", ""))[:500])
-    if answer.status_code in REFUSALS and error.get("code"):
-        detail = f"HTTP {answer.status_code} {error['code']}"[:200]
+    code = text_in(error, "code")
+    if answer.status_code == 400 and code:
+        return RequestRejected(code=code[:50], detail=text_in(error, "message")[:500])
+    if answer.status_code in REFUSALS and code:
+        detail = f"HTTP {answer.status_code} {code}"[:200]
         return Unavailable(detail=detail, retry_after=read_retry_after(answer))
     return read_decision(answer, request)
 
@@ -143,11 +139,11 @@ def read_decision(answer: Answer, request: ChargeRequest) -> Approved | Declined
     error = error_of(answer)
     if answer.status_code == 200:
         return read_approval(answer, request)
-    if answer.status_code == 402 and error.get("code") == "declined" and error.get("decline_code"):
+    if answer.status_code == 402 and error.get("code") == "declined" and text_in(error, "decline_code"):
         return Declined(
-            decline_code=str(error["decline_code"])[:50],
-            detail=str(error.get("message", ""))[:500],
-            reference=str(error.get("charge", ""))[:255],
+            decline_code=text_in(error, "decline_code")[:50],
+            detail=text_in(error, "message")[:500],
+            reference=text_in(error, "charge")[:255],
         )
     return OutcomeUnknown(detail=f"HTTP {answer.status_code} that says nothing certain")
 
@@ -197,6 +193,12 @@ def read_retry_after(answer: Answer) -> float | None:
     if answer.status_code not in {429, 503} or not DELTA_SECONDS.fullmatch(text):
         return None
     return min(float(text), MAX_RETRY_AFTER)
+
+
+def text_in(document: Mapping[str, Any], name: str) -> str:
+    """Return a member that is a string; "" for any other, which says nothing: `null` is no reference "None"."""
+    value = document.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def error_of(answer: Answer) -> dict[str, Any]:

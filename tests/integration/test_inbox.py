@@ -193,7 +193,19 @@ def test_a_body_changed_on_its_way_is_not_stored(accept):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b"\xff", b'{"id": "", "type": "x"}', b"{}", b"[" * 60_000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"id": "", "type": "x"}',
+        b'{"id": null, "type": "x"}',
+        b'{"id": 7, "type": "x"}',
+        b'{"id": "e", "type": ["x"]}',
+        b"{}",
+        b"[" * 60_000,
+    ],
     ids=lambda body: repr(body[:20]),
 )
 def test_a_signed_body_that_is_no_event_is_not_stored(body):
@@ -344,6 +356,15 @@ def test_a_decline_is_not_believed_but_looked_up_at_once(accept):
         ({"amount": 1000.9}, "says nothing definite"),
         ({"currency": "USD"}, "contradicts the payment"),
         ({"payment_id": "0190a6f0-7b1c-7d57-9e1b-3c8f3a1f5d2e"}, "no such payment"),
+        ({"charge": None}, "says nothing definite"),
+        ({"charge": ""}, "says nothing definite"),
+        ({"charge": 7}, "says nothing definite"),
+        ({"charge": ["ch_1"]}, "says nothing definite"),
+        ({"charge": True}, "says nothing definite"),
+        ({"currency": None}, "says nothing definite"),
+        ({"currency": ["EUR"]}, "says nothing definite"),
+        ({"amount": True}, "says nothing definite"),
+        ({"payment_id": None}, "says nothing definite"),
         ({"payment_id": "not an id"}, "says nothing definite"),
         ({"payment_id": 7}, "says nothing definite"),
         ({"amount": "much"}, "says nothing definite"),

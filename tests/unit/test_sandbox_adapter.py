@@ -62,7 +62,7 @@ def test_an_approval_of_this_very_charge_is_approved():
         {"currency": "USD"}, {"currency": "eur"}, {"currency": None},
         {"payment_id": "0190a6f0-7b1c-7d57-9e1b-000000000000"}, {"payment_id": None},
         {"status": "pending"}, {"status": "declined"}, {"status": None},
-        {"id": ""}, {"id": None},
+        {"id": ""}, {"id": None}, {"id": 7}, {"id": True}, {"id": ["ch_1"]}, {"id": {"a": "b"}}, {"amount": 1000.0},
     ],
 )  # fmt: skip
 def test_an_approval_of_anything_else_is_never_taken_for_ours(wrong):
@@ -94,6 +94,9 @@ def test_a_decline_is_definite_and_keeps_its_reason():
         {"error": {**DECLINE, "decline_code": ""}},
         {"error": {**DECLINE, "decline_code": None}},
         {"error": {"code": "declined"}},
+        {"error": {**DECLINE, "decline_code": 7}},
+        {"error": {**DECLINE, "decline_code": ["card_declined"]}},
+        {"error": {**DECLINE, "decline_code": True}},
         {"error": {**DECLINE, "code": "payment_required"}},
         {"error": "declined"},
         {"error": [DECLINE]},
@@ -137,6 +140,17 @@ def test_a_charge_under_our_key_of_another_amount_is_evidence_and_no_approval():
     assert read(200, charge) == OutcomeUnknown(
         detail="HTTP 200 with another charge than the requested one", conflict=conflict
     )
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 503])
+@pytest.mark.parametrize("code", [7, True, ["code"], {"a": "b"}, None, ""])
+def test_a_code_that_is_no_text_proves_nothing(status, code):
+    assert isinstance(read(status, {"error": {"code": code, "message": "m"}}), OutcomeUnknown)
+
+
+def test_what_is_no_text_is_not_shown_as_if_it_were():
+    declined = read(402, {"error": {**DECLINE, "message": None, "charge": {"id": "ch_2"}}})
+    assert (declined.detail, declined.reference) == ("", "")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
