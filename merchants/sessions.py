@@ -1,5 +1,6 @@
 """Logins at the API: begun with a password, carried on by refresh tokens of which each works once, and ended."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 #: How long an ended session is kept, for whoever asks what happened.
 KEPT_FOR: Final = timedelta(days=7)
+
+#: As a token has the id of a user. 18 digits fit into the column.
+USER_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 Pair = dict[str, str]
 #: What the session of a token must be like.
@@ -149,12 +153,19 @@ def claims_of(token: AccessToken | RefreshToken) -> Claims:
     try:
         return {
             "pk": identifier(token["sid"]),
-            "user": int(token["user_id"]),
+            "user": user_number(token["user_id"]),
             "merchant": identifier(token["merchant"]),
             "mode": Mode(token["mode"]),
         }
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TokenError("Token is of no session") from error
+
+
+def user_number(claim: Any) -> int:
+    """Return the id of a user out of a token, where it is written as text. Raises ValueError."""
+    if not (isinstance(claim, str) and USER_NUMBER.fullmatch(claim)):
+        raise ValueError("no id of a user")
+    return int(claim)
 
 
 def identifier(claim: Any) -> UUID:

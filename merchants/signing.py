@@ -19,6 +19,10 @@ LEEWAY: Final = 5
 #: Tokens of so many callers are remembered; each takes about a kilobyte.
 MOST_REMEMBERED: Final = 2_000
 REQUIRED: Final = ("exp", "iat", "jti", "iss", "aud", "token_type")
+#: Claims that are times, in seconds since 1970 (RFC 7519, section 2, NumericDate).
+TIMES: Final = ("exp", "iat", "nbf")
+#: The last second of the year 9999: nothing later can be read as a date.
+LATEST_TIME: Final = 253_402_300_799
 
 Keys = tuple[str, ...]
 
@@ -107,7 +111,14 @@ class RotatingKeys(TokenBackend):
             leeway=LEEWAY,
             options={"require": list(REQUIRED)},
         )
+        if not all(is_time(claims[name]) for name in TIMES if name in claims):
+            raise jwt.DecodeError("A claim that is a time has no time for its value")
         return claims
+
+
+def is_time(value: Any) -> bool:
+    """Return whether a claim is a NumericDate that can be read as a date: no text, no boolean, not NaN or infinite."""
+    return type(value) in {int, float} and 0 <= value <= LATEST_TIME
 
 
 class AccessToken(tokens.AccessToken):
