@@ -142,6 +142,8 @@ def environ_of(scope: Scope, body: bytes) -> Environ:
             key = f"HTTP_{key}"
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     environ.setdefault("CONTENT_LENGTH", str(len(body)))
+    if (authority := authority_in(scope["raw_path"])) is not None:
+        environ["HTTP_HOST"] = authority.decode("latin-1")
     return environ
 
 
@@ -151,3 +153,10 @@ def path_in(target: bytes) -> bytes:
         return target
     _scheme, _, rest = target.partition(b"://")
     return b"/" + rest.partition(b"/")[2] if rest else target
+
+
+def authority_in(target: bytes) -> bytes | None:
+    """Return the authority of a request target in absolute form, which replaces `Host`: RFC 9112, section 3.2.2."""
+    if target.startswith(b"/") or b"://" not in target:
+        return None
+    return target.partition(b"://")[2].partition(b"/")[0]

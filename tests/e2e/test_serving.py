@@ -252,6 +252,10 @@ def test_paths_are_what_wsgi_makes_of_them(web, target, path, query):
     assert (found["PATH_INFO"], found["QUERY_STRING"]) == (path, query)
 
 
+def test_the_authority_of_an_absolute_target_replaces_the_host(web):
+    assert seen(web.ask(GET % b"http://elsewhere.example:81/a"))["HTTP_HOST"] == "elsewhere.example:81"
+
+
 # --- what is answered
 
 

@@ -229,6 +229,23 @@ def test_a_header_that_comes_twice_is_one_and_one_with_an_underscore_is_none():
     assert (found["HTTP_X_A"], found["CONTENT_LENGTH"]) == ("1,3", "0")
 
 
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"/a", "one"),
+        (b"/http://two/a", "one"),
+        (b"*", "one"),
+        (b"http://two/a", "two"),
+        (b"HTTP://two:8000", "two:8000"),
+        (b"https://a@two/b", "a@two"),
+        (b"http:///a", ""),
+    ],
+)
+def test_the_authority_of_the_target_replaces_the_host(target, host):
+    """RFC 9112, section 3.2.2. Otherwise a proxy could let in what we are told is for another host."""
+    assert environ(raw_path=target, headers=[(b"host", b"one")])["HTTP_HOST"] == host
+
+
 def test_behind_a_socket_file_nobody_has_an_address():
     found = environ(server=None, client=None)
     assert (found["SERVER_NAME"], found["SERVER_PORT"], found["REMOTE_ADDR"]) == ("localhost", "80", "")
