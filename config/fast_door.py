@@ -25,6 +25,7 @@ from django_structlog.middlewares.request import logger
 from config.front import Environ, Send
 from config.lane import Lane
 from config.threads import encoded
+from console.request_semantics import LOOKED_AT
 from console.security import HeadersMiddleware
 from merchants.callers import credential_in
 from messaging.correlation import choose_request_id
@@ -39,7 +40,7 @@ SENT: Final = frozenset({"application/json", "application/json; charset=utf-8", 
 WANTED: Final = frozenset({None, "*/*", "application/json", "application/json, text/plain, */*"})
 #: Headers that change what is done, said or counted. Of a cookie, only Django knows whether it is answered by another.
 UNUSUAL: Final = (
-    *("HTTP_COOKIE", "HTTP_PREFER", "HTTP_TRANSFER_ENCODING"),
+    *("HTTP_COOKIE", "HTTP_PREFER", *LOOKED_AT),
     *("HTTP_X_CORRELATION_ID", "HTTP_X_REQUESTED_WITH"),
 )
 #: How large (bytes) a usual body is at most: to read the worst that is allowed takes a hundred times as long as to read

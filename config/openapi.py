@@ -36,6 +36,18 @@ def with_limits(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
     return result
 
 
+def with_400(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
+    """A drf-spectacular hook: every operation refuses malformed headers, such as two different credentials."""
+    refusal = {
+        "description": "",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            operation["responses"] = dict(sorted({"400": refusal, **operation["responses"]}.items()))
+    return result
+
+
 def text_header(text: str) -> dict[str, Any]:
     """A header whose value is text."""
     return {"schema": {"type": "string"}, "description": text}

@@ -73,6 +73,7 @@ MIDDLEWARE = [
     "config.request_log.PathLoggingMiddleware",
     "merchants.limit_headers.LimitHeaders",
     "console.security.RefuseNulMiddleware",
+    "console.request_semantics.RefuseIgnoredHeadersMiddleware",
     "console.page_middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -396,6 +397,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "config.openapi.without_trailing_slashes",
+        "config.openapi.with_400",
         "config.openapi.with_limits",
     ],
     "ENUM_NAME_OVERRIDES": {

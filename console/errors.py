@@ -1,5 +1,7 @@
 """Answers for addresses that do not exist and for what breaks outside the API's views."""
 
+from collections.abc import Mapping
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
@@ -25,6 +27,12 @@ def refuse_nul(request: HttpRequest) -> HttpResponse:
     """400 for what no text of ours can hold: PostgreSQL stores no NUL character."""
     kind = Kind("Invalid request", "Take the NUL character (%00) out of the address or of what you typed.")
     return render(request, "problem.html", {"code": "invalid_request", "kind": kind}, status=400)
+
+
+def refuse(request: HttpRequest, status: int, detail: str, headers: Mapping[str, str]) -> HttpResponse:
+    """Return a problem as JSON, whatever the address."""
+    body = problem(request, status=status, detail=detail)
+    return JsonResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
 def answer(request: HttpRequest, status: int) -> HttpResponse:

@@ -14,6 +14,7 @@ from rest_framework_simplejwt.tokens import Token
 from merchants import api_keys, sessions
 from merchants.models import ApiKey, LoginSession, Mode
 from merchants.principal import KEY_SCOPES, ROLE_SCOPES, Principal, staff_scopes
+from merchants.refusals import CredentialsDiffer
 from merchants.signing import AccessToken
 
 #: Which of these it was is not told.
@@ -90,10 +91,17 @@ def principal_of(session: LoginSession, role: str) -> Principal:
 
 
 def presented_key(request: Request) -> str | None:
-    """The API key that a request carries, if any. Non-ASCII credentials are nobody's key."""
-    if header := request.headers.get("X-API-Key"):
+    """Return the API key that a request carries, if any. A non-ASCII credential matches no key.
+
+    Raises:
+        CredentialsDiffer: two headers hold different credentials, and which of them is meant is unknown.
+    """
+    header = request.headers.get("X-API-Key")
+    authorization = get_authorization_header(request).decode("latin-1").strip()
+    scheme, _, credential = authorization.partition(" ")
+    bearer = credential.strip() if scheme.lower() == "bearer" else None
+    if header:
+        if authorization and bearer != header.strip():
+            raise CredentialsDiffer
         return header
-    scheme, _, credential = get_authorization_header(request).decode("latin-1").partition(" ")
-    if scheme.lower() == "bearer" and api_keys.looks_like_key(credential.strip()):
-        return credential.strip()
-    return None
+    return bearer if bearer and api_keys.looks_like_key(bearer) else None

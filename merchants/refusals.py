@@ -33,6 +33,13 @@ def in_one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
+class CredentialsDiffer(Refused):
+    """`X-API-Key` and `Authorization` hold different credentials. Send one of the two, or the same key in both."""
+
+    code = "credentials_differ"
+    title = "Different credentials"
+
+
 class OneTimePasswordNeeded(Refused):
     """The password is right, and this person has a second factor: send its one-time password as `otp`."""
 

@@ -16,7 +16,8 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key: `Authorization: Bearer sk_test_…`, or the same in the header `X-API-Key`.",
+            "description": "An API key: `Authorization: Bearer sk_test_…`, or the same in the header `X-API-Key`. "
+            "Different credentials in the two headers are refused.",
         }
 
 

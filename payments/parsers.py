@@ -7,11 +7,15 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
-from rest_framework.exceptions import APIException, ParseError
+from django.utils.http import parse_header_parameters
+from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 
 #: Where half of a surrogate pair may hide (RFC 8259, section 8.2).
 SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+#: Names of the one encoding that bodies are read in; ASCII is part of it.
+UTF8_NAMES: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class BodyTooLarge(APIException):
@@ -35,9 +39,22 @@ class ExactJSONParser(BaseParser):
 
         Raises:
             BodyTooLarge, ParseError: see `read_document`.
+            UnsupportedMediaType: the body is said to be in another encoding than UTF-8.
         """
+        require_utf8(media_type or "")
         most: int = getattr(settings, self.setting)
         return read_document(stream.read(most + 1), most=most)
+
+
+def require_utf8(content_type: str) -> None:
+    """Refuse a `charset` that the body would not be read in: JSON is UTF-8 (RFC 8259, section 8.1).
+
+    Raises:
+        UnsupportedMediaType: another encoding is named.
+    """
+    charset = parse_header_parameters(content_type)[1].get("charset", "utf-8")
+    if charset.lower() not in UTF8_NAMES:
+        raise UnsupportedMediaType(content_type[:100], "Send JSON in UTF-8: `charset` names another encoding.")
 
 
 def read_document(body: bytes, *, most: int | None = None) -> Any:

@@ -50,6 +50,10 @@ GENERAL: Final[dict[int, tuple[str, Kind]]] = {
         Kind("Method not allowed", "See the API documentation for the methods of this address."),
     ),
     406: ("not_acceptable", Kind("Not acceptable", "Answers are JSON: send `Accept: application/json`.")),
+    412: (
+        "precondition_failed",
+        Kind("Precondition failed", "Leave out `If-Match` and `If-None-Match`: this API has no entity tags."),
+    ),
     413: (
         "body_too_large",
         Kind("Request body too large", "Send less; a payment never needs more than a few kilobytes."),
@@ -62,6 +66,10 @@ GENERAL: Final[dict[int, tuple[str, Kind]]] = {
             "Internal error",
             "Send the same request again with the same idempotency key; if it stays, tell support the `request_id`.",
         ),
+    ),
+    501: (
+        "not_implemented",
+        Kind("Not implemented", "Send `Transfer-Encoding: chunked` and no other transfer coding, or `Content-Length`."),
     ),
     503: (
         "temporarily_unavailable",
