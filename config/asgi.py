@@ -8,6 +8,8 @@ from django.conf import settings
 
 from config.fast_door import FastDoor
 from config.front import Front
+from config.large_bodies import LargeBodies
 from config.threads import InThreads
 
-application = Front(FastDoor(), InThreads(house, threads=settings.ENV.web_threads))
+threads = InThreads(house, threads=settings.ENV.web_threads)
+application = Front(FastDoor(), threads, LargeBodies(threads.run))

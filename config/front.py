@@ -1,16 +1,19 @@
 """Where requests come in. Each is read to its end by the event loop, however slowly it comes, and then answered as a
-whole: nobody's thread waits for a client.
+whole: no thread waits for a client.
 """
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
+
+from config.large_bodies import LARGE_BODY_TIMEOUT_SECONDS
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -18,14 +21,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Environ = dict[str, Any]
 
-#: How many requests with bodies larger than usual one process reads and answers at the same time; the others wait.
-LARGE_AT_ONCE: Final = 16
-#: How long (s) a body may take to come: the largest, over a line that is hardly one. Whoever sends byte by byte has one
-#: of the places for large bodies no longer than that.
-PATIENCE: Final = 60.0
-#: How long (s) the rest of a body is read that is too large for any address. A connection that is closed before takes
+#: How long (s) a body of the usual size may take to come: it holds a connection and its own bytes, and nothing else.
+BODY_TIMEOUT_SECONDS: Final = 60.0
+#: How long (s) the rest of a body is read, and thrown away, that was refused. A connection that is closed before takes
 #: the answer with it.
 PATIENCE_WITH_REST: Final = 5.0
+#: Stands for a body that was not read to its end: longer than any but a batch's, and no document or form.
+UNREAD_BODY: Final = b"\0" * (settings.MAX_BODY_BYTES + 1)
 
 
 class Door(Protocol):
@@ -37,62 +39,90 @@ class Door(Protocol):
 House = Callable[[Environ, Send], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a body, and whether that is all of it."""
+
+    body: bytes = b""
+    has_ended: bool = False
+
+
+class LargeBodies(Protocol):
+    """Admits bodies larger than usual: see `config.large_bodies`."""
+
+    async def find_sender(self, environ: Environ) -> Hashable | None:
+        """Return who may send one; None to refuse it."""
+        ...
+
+    def place(self, merchant: Hashable) -> AbstractAsyncContextManager[None]:
+        """Wait for a place for it, and hold it."""
+        ...
+
+
 class Front:
     """An ASGI application: a door, and a house for whatever the door does not answer."""
 
-    def __init__(self, door: Door, house: House) -> None:
+    def __init__(self, door: Door, house: House, large: LargeBodies) -> None:
         self.door = door
         self.house = house
-        self.large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self.large = large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        async with self.room_for(scope):
-            is_read = await self.serve(scope, receive, send)
-        if not is_read:
-            await read_rest(receive)
-
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Read it and have it answered; whether there is nothing more to be read of it."""
-        read = await read_body(receive)
+        read = await read_body(receive, most=settings.MAX_BODY_BYTES, timeout_seconds=BODY_TIMEOUT_SECONDS)
         if read is None:
             await say_too_late(send)
-            return True
-        body, is_whole = read
-        environ = environ_of(scope, body)
+        elif len(read.body) <= settings.MAX_BODY_BYTES:
+            await self.answer(environ_of(scope, read.body), read.body, send)
+        else:
+            await self.serve_large(scope, read, receive, send)
+
+    async def answer(self, environ: Environ, body: bytes, send: Send) -> None:
+        """Have a request answered that is there as a whole."""
         if not await self.door.answer(environ, body, send):
             await self.house(environ, send)
-        return is_whole
 
-    def room_for(self, scope: Scope) -> AbstractAsyncContextManager[Any]:
-        """What a request must wait for: nothing, unless its body may be large."""
-        told = dict(scope["headers"])
-        length = told.get(b"content-length", b"")
-        is_small = int(length) <= settings.MAX_BODY_BYTES if length.isdigit() else b"transfer-encoding" not in told
-        return nullcontext() if is_small else self.large
+    async def serve_large(self, scope: Scope, begun: Read, receive: Receive, send: Send) -> None:
+        """Read the rest of a body larger than usual, if its sender may send one; else refuse the request.
+
+        The house refuses it, in the usual words: the body that it gets is too large, and no parser can read it.
+        """
+        sender = await self.large.find_sender(environ_of(scope, UNREAD_BODY))
+        if sender is None:
+            await self.house(environ_of(scope, UNREAD_BODY), send)
+            has_ended = begun.has_ended
+        else:
+            async with self.large.place(sender):
+                read = await read_body(
+                    receive, begun, most=settings.MAX_BATCH_BYTES, timeout_seconds=LARGE_BODY_TIMEOUT_SECONDS
+                )
+                if read is None:
+                    await say_too_late(send)
+                    return
+                await self.house(environ_of(scope, read.body), send)
+                has_ended = read.has_ended
+        if not has_ended:
+            await read_rest(receive)
 
 
-async def read_body(receive: Receive) -> tuple[bytes, bool] | None:
-    """The body, and whether that is all; None if it does not come to its end. Of one that is too large for any address
-    only so much that everybody finds it too large.
-    """
-    parts: list[bytes] = []
-    left, more = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1, True
+async def read_body(receive: Receive, begun: Read = Read(), *, most: int, timeout_seconds: float) -> Read | None:
+    """Read until the body ends or is longer than `most`; None if it does not come in time, or its sender has gone."""
+    parts, size, has_ended = [begun.body], len(begun.body), begun.has_ended
     try:
-        async with asyncio.timeout(PATIENCE):
-            while more and left > 0:
+        async with asyncio.timeout(timeout_seconds):
+            while not has_ended and size <= most:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
                 parts.append(part := message.get("body", b""))
-                left -= len(part)
-                more = message.get("more_body", False)
+                size += len(part)
+                has_ended = not message.get("more_body", False)
     except TimeoutError:
         return None
-    return b"".join(parts), not more
+    return Read(b"".join(parts), has_ended)
 
 
 async def say_too_late(send: Send) -> None:

@@ -416,6 +416,7 @@ SPECTACULAR_SETTINGS = {
 }
 #: The largest request body that is read (bytes); everything above is a 413. Our largest valid body is about 30 kB.
 MAX_BODY_BYTES = 64 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES  # forms of the console have a few kilobytes
 #: The same for `POST /payments/batch`: 500 payments of 2 kB. A thread holds some ten times as much while it reads them.
 MAX_BATCH_BYTES = 1024 * 1024
 #: How many threads of one process may wait for their payment to end (`Prefer: wait`); the others go on serving.

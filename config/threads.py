@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from config.front import Environ, Message, Send
+
+T = TypeVar("T")
 
 Headers = list[tuple[str, str]]
 WSGI = Callable[..., Iterable[bytes]]
@@ -29,6 +31,10 @@ class InThreads:
         self.application = application
         self.patience = patience
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="web")
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call a function in one of the threads, and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function)
 
     async def __call__(self, environ: Environ, send: Send) -> None:
         """Answer one request."""

@@ -2,6 +2,7 @@
 by which it and a test tell each other how far they are.
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -80,4 +81,14 @@ def pages(environ, start_response):
     return PAGES.get(environ["PATH_INFO"], echo)(environ, start_response)
 
 
-application = Front(NoDoor(), InThreads(pages, threads=THREADS))
+class LargeBodies:
+    """Admits what a header says."""
+
+    async def find_sender(self, environ):
+        return environ.get("HTTP_X_MERCHANT")
+
+    def place(self, merchant):
+        return contextlib.nullcontext()
+
+
+application = Front(NoDoor(), InThreads(pages, threads=THREADS), LargeBodies())

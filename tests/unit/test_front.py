@@ -6,7 +6,8 @@ import pytest
 from django.conf import settings
 
 from config import front
-from config.front import LARGE_AT_ONCE, Front, environ_of
+from config.front import UNREAD_BODY, Front, environ_of
+from config.large_bodies import MAX_LARGE_BODIES, MAX_LARGE_BODIES_PER_MERCHANT, LargeBodies
 
 DEADLINE = 60
 SCOPE = {
@@ -20,8 +21,26 @@ SCOPE = {
     "server": ("127.0.0.1", 8000),
     "client": ("127.0.0.2", 5000),
 }
-LARGE = {**SCOPE, "headers": [(b"content-length", b"1000000")]}
+ANNOUNCED = {**SCOPE, "headers": [(b"content-length", b"1000000")]}
 CHUNKED = {**SCOPE, "headers": [(b"transfer-encoding", b"chunked")]}
+SMALL = b"x" * settings.MAX_BODY_BYTES
+LARGE = b"x" * (settings.MAX_BODY_BYTES + 1)
+
+
+class Senders(LargeBodies):
+    """The real places; who sends is told by the test, in a header."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.asked = 0
+
+    async def find_sender(self, environ):
+        self.asked += 1
+        return environ.get("HTTP_MERCHANT")
+
+
+def sent_by(merchant, scope=CHUNKED):
+    return {**scope, "headers": [*scope["headers"], (b"merchant", merchant.encode())]}
 
 
 class House:
@@ -87,7 +106,7 @@ def run(scene):
 
 
 def asked(client, house, *, scope=SCOPE, answers=False):
-    run(Front(Door(answers=answers), house)(scope, client.receive, client.send))
+    run(Front(Door(answers=answers), house, Senders())(scope, client.receive, client.send))
 
 
 def test_a_request_is_answered_as_a_whole():
@@ -110,40 +129,111 @@ def test_who_goes_before_the_end_has_asked_for_nothing():
 
 
 def test_a_body_that_does_not_come_to_its_end_in_time_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(front, "PATIENCE", 0.01)
+    monkeypatch.setattr(front, "BODY_TIMEOUT_SECONDS", 0.01)
     house, client = House(), Client(b"a", more=True)
     asked(client, house)
     assert (house.seen, client.status) == ([], [408])
 
 
-def test_of_a_body_that_is_too_large_the_rest_is_read_and_not_kept(monkeypatch):
-    monkeypatch.setattr(settings, "DATA_UPLOAD_MAX_MEMORY_SIZE", 3)
-    house, client = House(), Client(b"ab", b"cd", b"ef", b"gh")
-    asked(client, house)
-    assert house.seen == [("/a", b"abcd")]
+# --- bodies larger than usual
+
+
+def test_a_large_body_without_a_credential_is_refused_before_its_rest_is_read():
+    house, client = House(), Client(LARGE, LARGE, LARGE, more=True)
+    left_when_answered = []
+    send = client.send
+
+    async def note(message):
+        left_when_answered.append(len(client.left))
+        await send(message)
+
+    client.send = note
+    client.left.append({"type": "http.disconnect"})
+    asked(client, house, scope=CHUNKED)
+    assert house.seen == [("/a", UNREAD_BODY)]
+    assert left_when_answered[0] == 3, "only the first part was read"
+
+
+def test_a_large_body_that_was_refused_is_read_to_its_end_and_not_kept():
+    """Or the client would not come to read the answer."""
+    house, client = House(), Client(LARGE, b"cd", b"ef")
+    asked(client, house, scope=CHUNKED)
+    assert house.seen == [("/a", UNREAD_BODY)]
     assert client.left == []
 
 
 def test_the_rest_of_a_body_is_waited_for_only_so_long(monkeypatch):
-    monkeypatch.setattr(settings, "DATA_UPLOAD_MAX_MEMORY_SIZE", 3)
     monkeypatch.setattr(front, "PATIENCE_WITH_REST", 0.01)
-    client = Client(b"ab", b"cd", b"ef", more=True)
-    asked(client, House())
+    client = Client(LARGE, b"cd", more=True)
+    asked(client, House(), scope=CHUNKED)
     assert client.status == [200]
 
 
-@pytest.mark.parametrize("scope", [LARGE, CHUNKED])
-def test_so_many_large_bodies_are_held_at_once_and_small_ones_pass_them(scope):
+@pytest.mark.parametrize("scope", [ANNOUNCED, CHUNKED])
+@pytest.mark.parametrize("parts", [(LARGE,), (SMALL, b"x"), (b"x", LARGE, b"", b"x")])
+def test_a_large_body_of_a_known_sender_is_read_whole(scope, parts):
+    house, client = House(), Client(*parts)
+    asked(client, house, scope=sent_by("a", scope))
+    assert house.seen == [("/a", b"".join(parts))]
+
+
+@pytest.mark.parametrize("scope", [ANNOUNCED, CHUNKED])
+def test_a_usual_body_needs_no_place_whatever_was_announced(scope):
+    house, client, senders = House(), Client(SMALL), Senders()
+    run(Front(Door(answers=False), house, senders)(scope, client.receive, client.send))
+    assert house.seen == [("/a", SMALL)]
+    assert senders.asked == 0
+
+
+def test_of_a_body_that_is_too_large_for_a_batch_the_rest_is_not_kept(monkeypatch):
+    monkeypatch.setattr(settings, "MAX_BATCH_BYTES", len(LARGE) + 2)
+    house, client = House(), Client(LARGE, b"cd", b"ef", b"gh")
+    asked(client, house, scope=sent_by("a"))
+    assert house.seen == [("/a", LARGE + b"cdef")]
+    assert client.left == []
+
+
+def test_a_large_body_that_does_not_come_to_its_end_in_time_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(front, "LARGE_BODY_TIMEOUT_SECONDS", 0.01)
+    house, client = House(), Client(LARGE, more=True)
+    asked(client, house, scope=sent_by("a"))
+    assert (house.seen, client.status) == ([], [408])
+
+
+def test_who_announces_a_large_body_or_shows_no_credential_takes_no_place():
+    async def scene():
+        house = House()
+        app = Front(Door(answers=False), house, Senders())
+        idle = [Client(SMALL, more=True) for _ in range(2 * MAX_LARGE_BODIES)]
+        unknown = [Client(LARGE, more=True) for _ in range(2 * MAX_LARGE_BODIES)]
+        waiting = [asyncio.create_task(app(sent_by("a", ANNOUNCED), one.receive, one.send)) for one in idle]
+        waiting += [asyncio.create_task(app(CHUNKED, one.receive, one.send)) for one in unknown]
+        for one in [*idle, *unknown]:
+            await one.silent.wait()
+        client = Client(LARGE)
+        await app(sent_by("b"), client.receive, client.send)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return client.status
+
+    assert run(scene()) == [200]
+
+
+def test_so_many_large_bodies_are_held_at_once_and_usual_ones_pass_them():
     async def scene():
         house = House()
         house.opened.clear()
-        door = Front(Door(answers=False), house)
-        clients = [Client(b"large") for _ in range(LARGE_AT_ONCE + 1)]
-        tasks = [asyncio.create_task(door(scope, client.receive, client.send)) for client in clients]
-        for _ in range(LARGE_AT_ONCE):
+        app = Front(Door(answers=False), house, Senders())
+        clients = [Client(LARGE) for _ in range(MAX_LARGE_BODIES + 1)]
+        tasks = [
+            asyncio.create_task(app(sent_by(f"m{number}"), client.receive, client.send))
+            for number, client in enumerate(clients)
+        ]
+        for _ in range(MAX_LARGE_BODIES):
             await house.entered.acquire()
         small = Client(b"small")
-        tasks.append(asyncio.create_task(door(SCOPE, small.receive, small.send)))
+        tasks.append(asyncio.create_task(app(SCOPE, small.receive, small.send)))
         await house.entered.acquire()
         passed = [body for _, body in house.seen]
         house.opened.set()
@@ -151,18 +241,35 @@ def test_so_many_large_bodies_are_held_at_once_and_small_ones_pass_them(scope):
         return passed, [client.status for client in clients]
 
     passed, statuses = run(scene())
-    assert passed == [b"large"] * LARGE_AT_ONCE + [b"small"]
-    assert statuses == [[200]] * (LARGE_AT_ONCE + 1)
+    assert passed == [LARGE] * MAX_LARGE_BODIES + [b"small"]
+    assert statuses == [[200]] * (MAX_LARGE_BODIES + 1)
+
+
+def test_one_merchant_does_not_take_all_places():
+    async def scene():
+        app = Front(Door(answers=False), House(), Senders())
+        slow = [Client(LARGE, more=True) for _ in range(2 * MAX_LARGE_BODIES)]
+        waiting = [asyncio.create_task(app(sent_by("a"), one.receive, one.send)) for one in slow]
+        for one in slow[:MAX_LARGE_BODIES_PER_MERCHANT]:
+            await one.silent.wait()
+        client = Client(LARGE)
+        await app(sent_by("b"), client.receive, client.send)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return client.status
+
+    assert run(scene()) == [200]
 
 
 @pytest.mark.parametrize("how", ["fails", "leaves", "goes"])
 def test_a_place_for_a_large_body_is_given_back_however_it_ends(how):
     async def scene():
         house = House(fault=LookupError("broken") if how == "fails" else None)
-        door = Front(Door(answers=False), house)
-        for _ in range(LARGE_AT_ONCE + 1):
-            client = Client(b"large", more=how != "fails", goes=how == "goes")
-            task = asyncio.create_task(door(LARGE, client.receive, client.send))
+        app = Front(Door(answers=False), house, Senders())
+        for _ in range(MAX_LARGE_BODIES + 1):
+            client = Client(LARGE, more=how != "fails", goes=how == "goes")
+            task = asyncio.create_task(app(sent_by("a"), client.receive, client.send))
             if how == "leaves":
                 await client.silent.wait()
                 task.cancel()
