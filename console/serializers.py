@@ -7,7 +7,7 @@ from rest_framework import serializers
 from console.reads import PAYMENT
 from merchants.audit import LONGEST_REASON
 from merchants.models import Approval
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import BoundedListField, KnownFieldsOnly
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 from payments.serializers import LinksSerializer
@@ -40,7 +40,7 @@ class FilterSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 class SelectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Which open letters: either `ids`, or all that match `filter`."""
 
-    ids = serializers.ListField(
+    ids = BoundedListField(
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         required=False,
         allow_empty=False,

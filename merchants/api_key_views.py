@@ -16,7 +16,7 @@ from merchants.documents import problems
 from merchants.models import ApiKey, Mode, Scope
 from merchants.pages import NewestKeysFirst
 from merchants.principal import API_KEYS_READ, API_KEYS_WRITE, caller_of
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import BoundedListField, KnownFieldsOnly
 
 
 class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
@@ -25,7 +25,7 @@ class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     name = serializers.CharField(
         max_length=100, validators=[api_keys.validate_name], help_text="For people: which service has it."
     )
-    scopes = serializers.ListField(
+    scopes = BoundedListField(
         child=serializers.ChoiceField(choices=Scope.choices),
         required=False,
         allow_empty=False,

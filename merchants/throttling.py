@@ -10,7 +10,7 @@ from rest_framework.throttling import BaseThrottle
 from merchants import limits
 from merchants.addresses import client_network
 from merchants.limits import TooManyRequests
-from merchants.names import folded
+from merchants.names import MAX_NAME_CHARACTERS, folded
 from merchants.plain_request import plain
 from merchants.principal import Principal
 
@@ -52,7 +52,7 @@ def who_of(request: Request, name: str) -> str:
 def name_in(body: Any) -> str:
     """The name that somebody tries to log in by; spellings that look alike count as one."""
     login = body.get("username") if hasattr(body, "get") else None
-    return folded(login) if isinstance(login, str) else ""
+    return folded(login) if isinstance(login, str) and len(login) <= MAX_NAME_CHARACTERS else ""
 
 
 def refuse_if_exceeded(usage: limits.Usage | None) -> None:

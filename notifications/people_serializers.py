@@ -11,7 +11,7 @@ from merchants.strict import KnownFieldsOnly
 from notifications.models import Audience, Channel
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
 from notifications.preferences import About
-from notifications.serializers import ChosenListField
+from notifications.serializers import MAX_EVENT_TYPES, ChosenListField
 from payments.fields import PhoneField
 from payments.serializers import LinksSerializer
 
@@ -53,7 +53,10 @@ class ContactSerializer(serializers.Serializer[Any]):
 def told_types(kinds: tuple[str, ...]) -> ChosenListField:
     """The field in which events are chosen."""
     return ChosenListField(
-        child=serializers.ChoiceField(choices=[str(kind) for kind in kinds]), required=False, help_text="Empty: none."
+        child=serializers.ChoiceField(choices=[str(kind) for kind in kinds]),
+        required=False,
+        max_length=MAX_EVENT_TYPES,
+        help_text="Empty: none.",
     )
 
 

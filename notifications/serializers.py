@@ -1,12 +1,12 @@
 """What merchants send about endpoints and deliveries, checked; and what they get, described for the documentation."""
 
-from typing import Any
+from typing import Any, Final
 
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import BoundedListField, KnownFieldsOnly
 from notifications.filters import TYPES
 from notifications.models import MAX_URL, Audience, Channel, Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.webhooks.targets import origin_of
@@ -14,8 +14,11 @@ from payments.events import EVENT_TYPES
 from payments.fields import CardFreeCharField, WebhookUrlField
 from payments.serializers import LinksSerializer
 
+#: Far above the number of event types, of which each counts once.
+MAX_EVENT_TYPES: Final = 100
 
-class ChosenListField(serializers.ListField):
+
+class ChosenListField(BoundedListField):
     """A list in which nothing counts twice."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
@@ -33,6 +36,7 @@ def wanted_types() -> ChosenListField:
     return ChosenListField(
         child=serializers.ChoiceField(choices=EVENT_TYPES),
         required=False,
+        max_length=MAX_EVENT_TYPES,
         help_text="Which events it is told of. Empty or absent: all, also types to come.",
     )
 

@@ -20,7 +20,7 @@ from merchants.buckets import Ticket
 from merchants.models import Scope
 from merchants.plain_request import plain
 from merchants.principal import Principal, caller_of
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import BoundedListField, KnownFieldsOnly
 from payments.errors import TooManyPayments
 from payments.idempotency import Answer, key_of
 from payments.operations import Outcome, Wish, accept_payments, attempt
@@ -50,13 +50,13 @@ class BatchItemSerializer(PaymentRequestSerializer):
 class BatchRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Payments, each with its own `idempotency_key`."""
 
-    payments = serializers.ListField(child=BatchItemSerializer(), min_length=1, max_length=MOST)
+    payments = BoundedListField(child=BatchItemSerializer(), min_length=1, max_length=MOST)
 
 
 class ItemsSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """The same as far as the request is looked at as a whole: what is wrong with one payment is its own outcome."""
 
-    payments = serializers.ListField(child=serializers.DictField(), min_length=1, max_length=MOST)
+    payments = BoundedListField(child=serializers.DictField(), min_length=1, max_length=MOST)
 
 
 class BatchResultSerializer(serializers.Serializer[Any]):

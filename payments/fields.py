@@ -16,6 +16,7 @@ from payments.money import EXPONENTS
 
 #: Plain decimal notation. A comma, a sign, an exponent or a currency symbol in a string is a guess too many.
 DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+MAX_METADATA_PAIRS: Final = 50
 
 
 @extend_schema_field(
@@ -73,9 +74,24 @@ class CardFreeCharField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         text = super().to_internal_value(data)
+        if self.max_length is not None and len(text) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)  # before anything looks at each character
         if has_card_number(text):
             self.fail("card_number")
         return text
+
+
+class MetadataField(serializers.DictField):
+    """Pairs of text. How many there are is checked before any of them is."""
+
+    default_error_messages: ClassVar = {"too_many": "At most {most} pairs."}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """The pairs, each checked, if there are not too many."""
+        if isinstance(data, dict) and len(data) > MAX_METADATA_PAIRS:
+            self.fail("too_many", most=MAX_METADATA_PAIRS)
+        pairs: dict[str, Any] = super().to_internal_value(data)
+        return pairs
 
 
 class WebhookUrlField(serializers.CharField):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -15,6 +16,8 @@ from messaging.database_errors import close_unfit_session, is_retryable
 from payments.errors import OrderConflict
 
 CONTENT_TYPE: Final = "application/problem+json"
+#: Faults that one problem lists.
+MAX_FAULTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class ProblemFormatter(ExceptionFormatter):
         """The members of RFC 9457 and ours."""
         request = self.context["request"]
         refusal = self.exc.refusal if isinstance(self.exc, RefusedException) else None
-        faults = [] if refusal else list(walk(self.exc.detail))
+        faults = [] if refusal else list(islice(walk(self.exc.detail), MAX_FAULTS))
         detail = refusal.detail if refusal else " ".join(dict.fromkeys(str(fault) for _, fault in faults))
         in_query = request is not None and request.method in {"GET", "HEAD"}
         return problem(

@@ -13,12 +13,10 @@ from rest_framework.fields import empty
 from merchants.models import Merchant, Mode
 from merchants.strict import KnownFieldsOnly, require_known
 from payments.events import EVENT_TYPES
-from payments.fields import AmountField, CardFreeCharField, CurrencyField, PhoneField, WebhookUrlField
+from payments.fields import AmountField, CardFreeCharField, CurrencyField, MetadataField, PhoneField, WebhookUrlField
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
 from payments.states import Status
-
-MAX_METADATA_PAIRS: Final = 50
 
 
 @extend_schema_serializer(
@@ -41,7 +39,7 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         required=False, allow_null=True, max_length=255, help_text="The payer in your own system."
     )
     description = CardFreeCharField(required=False, allow_null=True, allow_blank=True, max_length=1000)
-    metadata = serializers.DictField(
+    metadata = MetadataField(
         child=CardFreeCharField(max_length=500, allow_blank=True),
         required=False,
         allow_null=True,
@@ -101,9 +99,7 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         return validated
 
     def validate_metadata(self, value: dict[str, str] | None) -> dict[str, str] | None:
-        """Few pairs, short names."""
-        if value and len(value) > MAX_METADATA_PAIRS:
-            raise serializers.ValidationError(f"At most {MAX_METADATA_PAIRS} pairs.", code="too_many")
+        """Short names."""
         if value and not all(0 < len(name) <= 40 and name.isprintable() for name in value):
             raise serializers.ValidationError("Names have 1 to 40 printable characters.", code="invalid_name")
         return value

@@ -3,6 +3,7 @@
 import pytest
 from django.core.cache import caches
 
+from tests import cpu_budget
 from tests.counting import by_redis, private_redis
 
 
@@ -19,3 +20,10 @@ def counter(request, settings):
         by_redis(settings, request.getfixturevalue("redis").url)
         caches["counters"].clear()
     return request.param
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The largest costs that `make fuzz` has measured."""
+    if lines := list(cpu_budget.report()):
+        terminalreporter.section("processor time: the most expensive request of each operation")
+        terminalreporter.write_line("\n".join(lines))

@@ -251,13 +251,13 @@ def test_no_field_of_a_body_asks_for_another_mode(anybody, merchant, live_gatewa
     assert not Payment.objects.exists()
 
 
-def test_a_live_key_beside_a_test_key_changes_nothing_by_the_other_header(anybody, merchant, live_gateway):
-    """Of two credentials the one in `X-API-Key` counts, wholly: nothing is mixed of both."""
+def test_a_live_key_beside_a_test_key_is_no_credential(anybody, merchant, live_gateway):
+    """Which of them is meant, nothing says; and nothing is mixed of both."""
     headers = {"authorization": f"Bearer {key_of(merchant, Mode.LIVE)}", "x-api-key": key_of(merchant, Mode.TEST)}
     headers["Idempotency-Key"] = "k"
     answer = anybody.post("/api/v1/payments", {"amount": 1}, content_type="application/json", headers=headers)
-    assert answer.status_code == 202
-    assert (Payment.objects.get().mode, Payment.objects.get().gateway) == ("test", "sandbox")
+    assert (answer.status_code, answer.json()["code"]) == (400, "credentials_differ")
+    assert not Payment.objects.exists()
 
 
 def test_a_key_renamed_to_live_is_nobodys(anybody, merchant, live_gateway):
