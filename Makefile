@@ -26,7 +26,7 @@ chaos: $(VENV)/dev.installed $(CATALOGUES) ## All crash tests, then each guard t
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-10} exec $(BIN)/python -m deploy.local.testbed sh -c \
 		'$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/chaos $(ARGS) && exec $(BIN)/python -m tests.chaos.guards'
 
-fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own documentation, many more than in `make test` (EXAMPLES=200)
+fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own documentation, many more than in `make test`, and the processor time of the worst (EXAMPLES=200)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(BIN)/python -m deploy.local.testbed \
 		$(BIN)/python -m pytest tests/integration/test_fuzz.py $(ARGS)
 
