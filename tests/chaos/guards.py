@@ -484,6 +484,13 @@ GUARDS = [
         INBOX + "test_what_the_gateway_did_not_sign_just_now_is_not_stored",
     ),
     guard(
+        "a webhook without a reference is no approval",
+        "payments/gateways/sandbox.py",
+        "    return value if isinstance(value, str) else \"\"\n",
+        "    return str(value)\n",
+        INBOX + "test_an_event_that_does_not_fit_changes_nothing_and_is_kept",
+    ),
+    guard(
         "a webhook must speak of this very amount",
         "payments/operations/inbox.py",
         "if (news.amount, news.currency) != (payment.amount, payment.currency):",
