@@ -1,7 +1,7 @@
 import dramatiq
 from django.apps import AppConfig
 
-from messaging import doorbell, timestamps
+from messaging import commit_durability, doorbell, timestamps
 
 
 class MessagingConfig(AppConfig):
@@ -9,9 +9,10 @@ class MessagingConfig(AppConfig):
     verbose_name = "Messaging"
 
     def ready(self) -> None:
-        """Have timestamps read fast and notices not kept, and complete the broker with what needs the tables."""
+        """Install the hooks of database connections, and the broker middleware that needs the models."""
         from messaging.escapes import Escapes  # noqa: PLC0415  # tables exist only from here on
 
         timestamps.install()
         doorbell.install()
+        commit_durability.install()
         dramatiq.get_broker().add_middleware(Escapes())

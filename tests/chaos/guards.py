@@ -999,6 +999,13 @@ GUARDS = [
         "tests/unit/test_webhook_targets.py",
     ),
     guard(
+        "our connections wait for the commit to be durable",
+        "messaging/apps.py",
+        "        commit_durability.install()\n",
+        "",
+        "tests/integration/test_commit_durability.py::test_a_session_never_waits_for_less_than_a_durable_commit",
+    ),
+    guard(
         "webhook secrets are encrypted at rest",
         "notifications/vault.py",
         "return ring(tuple(settings.ENCRYPTION_KEYS)).encrypt(secret.encode()).decode()",
