@@ -5,7 +5,7 @@ from typing import Final
 
 from django.db import Error
 
-from console.doctor import environment, gateways, limits, notifications, postgres, processes, rabbitmq
+from console.doctor import environment, gateways, limits, notifications, postgres, processes, rabbitmq, replication
 from console.doctor.finding import Finding, State, failed, first_line, warning
 
 #: What is looked at -> who looks.
@@ -14,6 +14,7 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
     "static files": environment.static_files,
     "PostgreSQL": postgres.server,
     "durability": postgres.durability,
+    "replication": replication.standbys,
     "migrations": postgres.migrations,
     "triggers": postgres.triggers,
     "clock": postgres.clock,
@@ -31,8 +32,8 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
 #: Not asked when PostgreSQL cannot be used: one line about it is enough.
 ASK_POSTGRES: Final = frozenset(
     {
-        *("durability", "migrations", "triggers", "clock", "notification queue", "processes", "breakers", "secrets"),
-        "webhook endpoints",
+        *("durability", "replication", "migrations", "triggers", "clock", "notification queue"),
+        *("processes", "breakers", "secrets", "webhook endpoints"),
     }
 )
 

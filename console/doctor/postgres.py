@@ -10,15 +10,20 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from console.doctor.finding import Finding, failed, first_line, ok, warning
+from messaging.commit_durability import WEAK_VALUES
 
 #: The oldest major version that the tests run against.
 OLDEST: Final = 15
 #: Leases and schedules go by the database's clock, logs and heartbeats by ours: people who compare them are misled.
 CLOCKS_APART: Final = timedelta(seconds=1)
-#: Without these a crash of the server loses commits that it had confirmed.
-DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 #: Share of the notification queue that is in use. It is nearly empty unless a listening session idles.
 NOTIFICATION_QUEUE_LIMIT: Final = 0.5
+#: Setting of the server -> what happens where it is off.
+SERVER_SETTINGS: Final = {
+    "fsync": "a crash of its machine loses accepted payments, or the whole database",
+    "full_page_writes": "a crash of its machine can leave pages that are half old and half new",
+}
+DURABLE: Final = (*SERVER_SETTINGS, "synchronous_commit")
 #: What pgtrigger says of a trigger that is there as the code has it.
 IN_FORCE: Final = "installed"
 
@@ -43,16 +48,33 @@ def server() -> Iterator[Finding]:
 
 
 def durability() -> Iterator[Finding]:
-    """What it confirms is on its disk: the promise that no accepted payment is lost rests on that."""
+    """Check that a commit which was confirmed is on disk. That no accepted payment is lost depends on it."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(DURABLE)])
-        found = dict(cursor.fetchall())
-    lax = [f"{name} = off" for name in DURABLE if found[name] == "off"]
-    if lax:
-        says = f"{', '.join(lax)}: a crash of the server loses accepted payments"
-        yield warning("durability", says, "Turn it on in postgresql.conf, or ALTER SYSTEM; then reload.")
-    else:
-        yield ok("durability", "what it confirms is on its disk")
+        cursor.execute("SELECT name, setting, reset_val FROM pg_settings WHERE name = ANY(%s)", [list(DURABLE)])
+        found = {name: (setting, default) for name, setting, default in cursor.fetchall()}
+        cursor.execute("SELECT current_user")
+        (role,) = cursor.fetchone()
+    faults = list(judge_durability(found, role))
+    yield from faults or [ok("durability", "what it confirms is on its disk")]
+
+
+def judge_durability(found: dict[str, tuple[str, str]], role: str) -> Iterator[Finding]:
+    """Yield a finding for each setting that can lose a commit. `found`: setting -> its value here and its default."""
+    for name, consequence in SERVER_SETTINGS.items():
+        if found[name][0] == "off":
+            fix = f"ALTER SYSTEM SET {name} = on, remove it from the server's command line, and restart the server."
+            yield failed("durability", f"{name} = off: {consequence}", fix)
+    value, default = found["synchronous_commit"]
+    fix = f"ALTER ROLE {role} SET synchronous_commit = on, and restart the processes."
+    if value in WEAK_VALUES:
+        yield failed(
+            "durability", f"synchronous_commit = {value} in this session: a crash loses accepted payments", fix
+        )
+    elif default in WEAK_VALUES:
+        says = (
+            f"synchronous_commit = {default} by default: our sessions raise it, those of a transaction pooler may not"
+        )
+        yield warning("durability", says, fix)
 
 
 def migrations() -> Iterator[Finding]:

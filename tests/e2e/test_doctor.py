@@ -14,9 +14,10 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from console.doctor import environment
+from console.doctor import environment, replication
 from console.doctor import rabbitmq as patient
-from console.doctor.postgres import judge_clock
+from console.doctor.postgres import DURABLE, judge_clock, judge_durability
+from console.doctor.replication import Replication, Standby, judge_replication
 from messaging import topology
 from messaging.models import Heartbeat
 from messaging.publisher import BrokerUnavailable, RabbitPublisher
@@ -191,12 +192,65 @@ def test_a_missing_trigger_is_told(examine, sql, told):
     assert told in says
 
 
-def test_a_server_that_may_lose_what_it_confirmed_is_told(examine):
+@pytest.mark.parametrize(
+    ("setting", "value", "default", "state", "fix"),
+    [
+        ("fsync", "off", "off", "FAILED", "ALTER SYSTEM SET fsync = on"),
+        ("full_page_writes", "off", "off", "FAILED", "ALTER SYSTEM SET full_page_writes = on"),
+        ("synchronous_commit", "off", "off", "FAILED", "ALTER ROLE shop SET synchronous_commit = on"),
+        ("synchronous_commit", "local", "on", "FAILED", "ALTER ROLE shop SET synchronous_commit = on"),
+        ("synchronous_commit", "remote_write", "on", "FAILED", "ALTER ROLE shop SET synchronous_commit = on"),
+        ("synchronous_commit", "on", "off", "warning", "ALTER ROLE shop SET synchronous_commit = on"),
+    ],
+)
+def test_each_setting_that_can_lose_a_commit_is_reported_with_its_fix(setting, value, default, state, fix):
+    durable = dict.fromkeys(DURABLE, ("on", "on"))
+    assert list(judge_durability(durable, "shop")) == []
+    assert list(judge_durability({**durable, "synchronous_commit": ("remote_apply", "remote_apply")}, "shop")) == []
+    (finding,) = judge_durability({**durable, setting: (value, default)}, "shop")
+    assert (finding.state, fix in finding.mend) == (state, True)
+    assert f"{setting} = " in finding.says
+
+
+def test_a_server_that_may_lose_a_commit_fails_the_examination(examine):
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = off")
-    state, says = examine(rabbitmq_url="")[1]["durability"]
-    assert state == "warning"
+    status, found = examine(rabbitmq_url="")
+    state, says = found["durability"]
+    assert (status, state) == (1, "FAILED")
     assert "synchronous_commit = off" in says
+
+
+SYNC, QUORUM, ASYNC = Standby("a", "sync"), Standby("a", "quorum"), Standby("b", "async")
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "part"),
+    [
+        (Replication(), "ok", "no standby"),
+        (Replication(standbys=(ASYNC,)), "FAILED", "b is asynchronous"),
+        (Replication(standbys=(Standby("", None),)), "FAILED", "a standby is asynchronous"),
+        (Replication(unused_slots=("spare",)), "FAILED", "slot spare is not connected"),
+        (Replication(names="a", standbys=(SYNC,)), "ok", "commits wait for a"),
+        (Replication(names="a", standbys=()), "FAILED", "no such standby is connected"),
+        (Replication(names="a", standbys=(ASYNC,)), "FAILED", "no such standby is connected"),
+        (Replication(names="a", standbys=(SYNC, ASYNC)), "warning", "b can lack commits"),
+        (Replication(names="a, b", standbys=(SYNC, Standby("b", "potential"))), "warning", "b can lack commits"),
+        (Replication(names="a", standbys=(SYNC,), unused_slots=("spare",)), "warning", "spare can lack commits"),
+        (Replication(names="ANY 1 (a, c)", standbys=(QUORUM,)), "ok", "commits wait for a"),
+        (Replication(names="any 2 (a, c)", standbys=(QUORUM, Standby("c", "quorum"))), "ok", "commits wait for a, c"),
+        (Replication(names="ANY 1 (a, c)", standbys=(QUORUM, Standby("c", "quorum"))), "warning", "a, c can lack"),
+        (Replication(names="a", standbys=(Standby("", None),), role="shop"), "warning", "role shop may not see"),
+    ],
+)
+def test_a_standby_that_could_be_promoted_without_a_commit_is_reported(found, state, part):
+    finding = judge_replication(found)
+    assert (finding.state, part in finding.says) == (state, True), finding
+    assert bool(finding.mend) == (state != "ok")
+
+
+def test_a_server_without_standbys_has_no_fault_of_replication(db):
+    assert [finding.state for finding in replication.standbys()] == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +272,7 @@ def test_clocks_that_differ_are_told(seconds, state, told):
 
 
 def test_with_everything_in_order_all_is_well_and_with_postgresql_away_the_rest_is_told(tmp_path, virtual_hosts):
-    system = System(tmp_path, host=next(virtual_hosts))
+    system = System(tmp_path, own_postgres=True, host=next(virtual_hosts))  # a durable server: the shared one is not
     try:
         system.set_up()
         system.start("relay")
