@@ -29,6 +29,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.supervisor import Process
 from tests.canaries import leaks_in
 from tests.hosts import VirtualHost, node_in
+from tests.tcp_proxy import TcpProxy
 
 ROOT = Path(__file__).resolve().parents[1]
 FINAL = {"succeeded", "failed", "canceled"}
@@ -101,7 +102,8 @@ class System:
     """Our processes over a fresh database and a RabbitMQ node of their own. Times are short (s).
 
     `own_postgres`: with a PostgreSQL of its own, which a test may kill as well. `host`: a virtual host of a node that
-    others use, too, for tests that leave RabbitMQ alone.
+    others use, too, for tests that leave RabbitMQ alone. `proxied`: the processes reach their own PostgreSQL over a
+    proxy, `front`, which a failover points to another server.
     """
 
     folder: Path
@@ -109,6 +111,7 @@ class System:
     lease: float = 3.0
     revive_after: float = 2.0
     own_postgres: bool = False
+    proxied: bool = False
     host: VirtualHost | None = None
     processes: dict[str, Process] = field(default_factory=dict)
 
@@ -121,6 +124,9 @@ class System:
             copy_cluster(self.postgres.folder)
             self.processes["postgres"] = self.postgres.process()
         self.server_url = self.postgres.url if self.own_postgres else os.environ["DATABASE_URL"]
+        self.front: TcpProxy | None = TcpProxy(self.postgres.port) if self.proxied else None
+        if self.front:
+            self.server_url = self.server_url.replace(f":{self.postgres.port}/", f":{self.front.port}/")
         self.database_url = f"{self.server_url.rpartition('/')[0]}/{self.database}"
         self.web_port, self.sandbox_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.web_port}"
@@ -182,6 +188,8 @@ class System:
         self.http.close()
         for name, process in reversed(self.processes.items()):
             process.stop(timeout=0 if name == "rabbitmq" else 10)  # nobody misses what that one would still write
+        if self.front:
+            self.front.stop()
         if not self.own_postgres:
             with psycopg.connect(self.maintenance_url, autocommit=True) as connection:
                 connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')

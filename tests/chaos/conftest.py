@@ -37,10 +37,14 @@ def dice() -> random.Random:
 
 @pytest.fixture(scope="module")
 def running_system(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[System]:
-    """With a node of RabbitMQ of its own where the module's tests kill it (`KILLS_RABBITMQ`)."""
+    """With a node of RabbitMQ of its own where the module's tests kill it (`KILLS_RABBITMQ`).
+
+    PostgreSQL is reached over a proxy where they fail over to another server (`FAILS_OVER`).
+    """
     folder: Path = tmp_path_factory.mktemp("system")
     kills = getattr(request.module, "KILLS_RABBITMQ", False)
-    made = System(folder, own_postgres=True, host=None if kills else next(request.getfixturevalue("virtual_hosts")))
+    host = None if kills else next(request.getfixturevalue("virtual_hosts"))
+    made = System(folder, own_postgres=True, proxied=getattr(request.module, "FAILS_OVER", False), host=host)
     try:
         made.set_up()
         yield made
