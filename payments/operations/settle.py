@@ -179,13 +179,21 @@ def call_again(
     return send_again_or_wait(payment, claim, now=now, asked_at=asked_at)
 
 
-ANSWER: Final = {"id": "bigint", "outcome": "text", "code": "text", "detail": "text", "gateway_reference": "text"}
+ANSWER: Final = {
+    "id": "bigint",
+    "payment_id": "uuid",
+    "outcome": "text",
+    "code": "text",
+    "detail": "text",
+    "gateway_reference": "text",
+}
+#: The payment is compared too: a failover that has lost attempts gives their ids to attempts of other payments.
 RECORD: Final = """
     UPDATE payments_attempt AS attempt
     SET outcome = answer.outcome, code = answer.code, detail = answer.detail,
         gateway_reference = answer.gateway_reference, finished_at = %s
     FROM {answers}
-    WHERE attempt.id = answer.id AND attempt.outcome IN ('', 'abandoned')
+    WHERE attempt.id = answer.id AND attempt.payment_id = answer.payment_id AND attempt.outcome IN ('', 'abandoned')
     RETURNING attempt.id
 """
 RECORD_ANSWERS: Final = RECORD.format(answers=records.records(ANSWER, name="answer"))
@@ -212,6 +220,7 @@ def written(one: Answered) -> dict[str, Any]:
     answer = one.answer
     return {
         "id": one.claim.attempt_id,
+        "payment_id": str(one.claim.request.payment_id),
         "outcome": OUTCOME_OF[type(answer)],
         "code": getattr(answer, "decline_code", "") or getattr(answer, "code", ""),
         "detail": getattr(answer, "detail", ""),

@@ -999,6 +999,13 @@ GUARDS = [
         "tests/unit/test_webhook_targets.py",
     ),
     guard(
+        "a reply is recorded on the attempt of its own payment",
+        "payments/operations/settle.py",
+        "attempt.id = answer.id AND attempt.payment_id = answer.payment_id AND",
+        "attempt.id = answer.id AND",
+        PROCESS + "test_an_answer_is_never_recorded_on_the_attempt_of_another_payment",
+    ),
+    guard(
         "our connections wait for the commit to be durable",
         "messaging/apps.py",
         "        commit_durability.install()\n",

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -431,6 +432,19 @@ def test_two_charges_of_one_payment_are_seen(accept):
     settle_one(slow, Approved(reference="ch_2"))
     payment.refresh_from_db()
     assert (payment.status, payment.needs_review, payment.error_code) == ("succeeded", True, "charged_twice")
+
+
+@pytest.mark.parametrize("answer", [Approved(reference="ch_1"), Declined(decline_code="card_declined", detail="no")])
+def test_an_answer_is_never_recorded_on_the_attempt_of_another_payment(accept, answer):
+    """After a failover that has lost an attempt, its id is given to another payment's, while the call is under way."""
+    lost, other = claim_one(accept(order_id="o-1").pk), claim_one(accept(key="key-2", order_id="o-2").pk)
+    settle_one(replace(lost, attempt_id=other.attempt_id), answer)
+    payment = Payment.objects.get(pk=other.request.payment_id)
+    assert payment.attempts.get(pk=other.attempt_id).outcome == ""
+    assert Payment.objects.get(pk=lost.request.payment_id).status == "processing"
+    settle_one(other, Approved(reference="ch_2"))
+    payment.refresh_from_db()
+    assert (payment.status, payment.gateway_reference) == ("succeeded", "ch_2")
 
 
 def test_the_same_late_answer_to_a_succeeded_payment_is_nothing_new(accept):
