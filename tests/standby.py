@@ -28,7 +28,7 @@ class Standby:
         self.postgres = Postgres(folder, system.logs, password=system.postgres.password)
         self._copy_primary(folder)
         self.process: Process = self.postgres.process()
-        self.process.name = name
+        self.process.name = f"postgres_{name}"
         # The name by which the primary knows it.
         self.process.argv += ["-c", f"cluster_name={name}", *OPTIONS]
         self.start()

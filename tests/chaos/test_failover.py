@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -89,9 +90,15 @@ class Orders:
 
     def charges(self) -> Counter[str]:
         """Order -> how often the gateway charged it."""
-        return Counter(
-            entry["order_id"] for entry in self.system.journal() if entry["order_id"].startswith(f"{self.prefix}-")
-        )
+        return Counter(entry["order_id"] for entry in self.entries())
+
+    def entries(self) -> list[dict]:
+        """The charges of these orders, as the gateway has them."""
+        return [
+            entry
+            for entry in self.system.journal()
+            if entry["operation"] == "charge" and entry["order_id"].startswith(f"{self.prefix}-")
+        ]
 
     def await_rest(self) -> None:
         """Wait until all these payments are final."""
@@ -113,14 +120,14 @@ class Figures:
     charged_twice: int
     recognised: int
     without_payment: set[str]
-    found: set[str]
+    found: set[str] | None
 
     @classmethod
     def of(cls, orders: Orders) -> "Figures":
         charges = orders.charges()
         paid = {payment["order_id"]: payment["id"] for payment in orders.payments() if payment["amount_captured"]}
         first = {}
-        for entry in orders.system.journal():
+        for entry in orders.entries():
             first.setdefault(entry["order_id"], entry["payment_id"])
         return cls(
             accepted=len(orders.accepted),
@@ -131,20 +138,28 @@ class Figures:
             # The charge was made for a payment that was forgotten, and is now another payment's.
             recognised=sum(charges[order] == 1 and first[order] != payment for order, payment in paid.items()),
             without_payment=charges.keys() - paid.keys(),
-            found=found_by_reconciliation(orders.system) & charges.keys(),
+            found=found_by_reconciliation(orders.system),
         )
 
     def __str__(self) -> str:
         return (
             f"accepted {self.accepted}, forgotten {self.forgotten} (of these charged {self.forgotten_and_charged}), "
             f"charged {self.charged}, charged twice {self.charged_twice}, recognised by the gateway {self.recognised}, "
-            f"charges without a payment {len(self.without_payment)}, found by reconcile {len(self.found)}"
+            f"charges without a payment {len(self.without_payment)}, of these found by reconcile {self._found_count()}"
         )
 
+    def _found_count(self) -> str:
+        return "(no such command)" if self.found is None else str(len(self.found & self.without_payment))
 
-def found_by_reconciliation(system: System) -> set[str]:
-    """The orders of charges without a payment that `manage.py reconcile` reports; none while there is no command."""
-    return set()
+
+def found_by_reconciliation(system: System) -> set[str] | None:
+    """Return the orders of charges that wait for a review after `manage.py reconcile`; None while there is no such."""
+    until = datetime.now(UTC).isoformat()  # by default it leaves out the last minute, which is all of this test
+    done = system.try_to_manage("reconcile", "--gateway", "sandbox", "--since", "24h", "--until", until)
+    if "Unknown command" in done.stderr:
+        return None
+    assert done.returncode in {0, 1}, done.stderr
+    return {row["order_id"] for row in system.query("SELECT order_id FROM payments_unmatchedcharge")}
 
 
 @pytest.fixture
@@ -185,7 +200,7 @@ def test_a_failover_to_an_asynchronous_standby_charges_no_order_twice(running, r
         never_repeated = orders.forgotten - orders.retried
         assert figures.without_payment <= never_repeated, "a charge whose client repeated its request has no payment"
         assert {payment["status"] for payment in orders.payments()} == {"succeeded"}
-        assert figures.found == figures.without_payment or not figures.found
+        assert figures.found is None or figures.without_payment <= figures.found, "a charge was not found"
 
 
 def test_a_failover_to_a_synchronous_standby_forgets_no_payment(running, rounds, dice):
