@@ -39,7 +39,8 @@ class SmallDisk:
         for _ in range(100):
             state = os.statvfs(self.folder)
             used = (state.f_blocks - state.f_bfree) * state.f_frsize
-            if self._mount(f"remount,size={used}", check=False):
+            # Size 0 would be no limit at all.
+            if self._mount(f"remount,size={used or state.f_frsize}", check=False):
                 return
         raise AssertionError(f"the disk of {self.folder} cannot be filled")
 

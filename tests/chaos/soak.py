@@ -10,6 +10,7 @@ charged twice. In the next, a failover loses commits; the gateway honours its ke
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -45,7 +46,7 @@ METHODS: Final = ("pm_ok", "pm_ok", "pm_ok", "pm_declined", "pm_flaky_2", "pm_do
 
 def main() -> int:
     """0 when nothing was lost and nothing doubled."""
-    parser = argparse.ArgumentParser(prog="make soak", description="Load and faults, and an independent witness.")
+    parser = argparse.ArgumentParser(prog="make soak", description="Load and faults, verified by the journal.")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long; default: %(default)s")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="to repeat a run")
     options = parser.parse_args()
@@ -61,17 +62,25 @@ def main() -> int:
             disks = {"postgres": SmallDisk(Path(folder) / "databases"), "sandbox": SmallDisk(Path(folder) / "sandbox")}
         else:
             print("soak: without full disks, which take Linux and root", flush=True)
-        system = System(Path(folder), own_postgres=True, proxied=True)
         try:
-            system.set_up()
-            listeners = Listeners(system)
-            system.env |= listeners.env
-            stage = Stage(system, random.Random(options.seed), disks)
-            return soak(stage, listeners, minutes=options.minutes)
+            return run(Path(folder), disks, minutes=options.minutes, seed=options.seed)
         finally:
-            system.tear_down()
             for disk in disks.values():
                 disk.unmount()
+
+
+def run(folder: Path, disks: dict[str, SmallDisk], *, minutes: float, seed: int) -> int:
+    """Start the system and its listeners, and run the soak."""
+    system = System(folder, own_postgres=True, proxied=True)
+    # At the end the logs are searched for the secrets of the settings.
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", **system.env}
+    try:
+        system.set_up()
+        listeners = Listeners(system)
+        system.env |= listeners.env
+        return soak(Stage(system, random.Random(seed), disks), listeners, minutes=minutes)
+    finally:
+        system.tear_down()
 
 
 def soak(stage: Stage, listeners: Listeners, *, minutes: float) -> int:
