@@ -22,6 +22,7 @@ from dramatiq import ActorNotFound, Broker, MessageProxy, Middleware
 from messaging import dead_letters, outbox
 from messaging.correlation import request_id_of
 from messaging.database_errors import close_unfit_session, is_retryable, retry_while_unavailable
+from messaging.dead_letters import Death
 from messaging.models import OutboxMessage
 from messaging.payloads import payload_of
 
@@ -118,14 +119,15 @@ def store_escape(message: MessageProxy, exception: BaseException) -> None:
 def handle_escape(message: MessageProxy, exception: BaseException, *, now: datetime) -> None:
     """Stage what failed again, or bury it when it has escaped too often."""
     escapes = int(message.options.get("escapes", 0)) + 1
-    again = []
+    again, dead = [], []
     for part in parts_of(message, exception):
         if not is_given_up(message, part, escapes=escapes):
             again.append(staged(message, part, escapes=escapes, now=now))
             log.warning("message_escaped", escapes=escapes, error=type(part.failure).__name__)
         else:
-            bury(message, part, escapes=escapes, now=now)
+            dead.append(death_of(message, part, escapes=escapes, now=now))
     OutboxMessage.objects.bulk_create(again)
+    dead_letters.record_many(dead, now=now)
 
 
 def parts_of(message: MessageProxy, exception: BaseException) -> list[Part]:
@@ -171,9 +173,9 @@ def staged(message: MessageProxy, part: Part, *, escapes: int, now: datetime) ->
     )
 
 
-def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> None:
-    """Write the dead letter."""
-    dead_letters.record(
+def death_of(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> Death:
+    """The dead letter of what failed too often; not saved."""
+    return Death(
         message_id=part.message_id,
         queue=message.queue_name,
         actor=message.actor_name,
@@ -186,7 +188,6 @@ def bury(message: MessageProxy, part: Part, *, escapes: int, now: datetime) -> N
         first_failed_at=datetime.fromisoformat(message.options.get("first_failed_at", now.isoformat())),
         request_id=part.request_id,
         replay_of=message.options.get("replay_of"),
-        now=now,
     )
 
 
