@@ -55,6 +55,9 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 #: HS256 wants a key as long as its hash, 256 bits (RFC 7518, section 3.2).
 SHORTEST_SECRET: Final = 32
 
+#: Payments in one message at most: what fails of as many is recorded by one statement, in less than a second.
+MAX_PAYMENTS_PER_MESSAGE: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -170,7 +173,9 @@ def read_environment() -> Environment:
         revive_after=env.float("REVIVE_AFTER", 60.0, validate=validate.Range(min=0.5, max=600)),
         rescue_every=env.float("RESCUE_EVERY", 2.0, validate=validate.Range(min=0.1, max=60)),
         worker_threads=env.int("WORKER_THREADS", 8, validate=validate.Range(min=1, max=128)),
-        payments_per_message=env.int("PAYMENTS_PER_MESSAGE", 64, validate=validate.Range(min=1, max=500)),
+        payments_per_message=env.int(
+            "PAYMENTS_PER_MESSAGE", 64, validate=validate.Range(min=1, max=MAX_PAYMENTS_PER_MESSAGE)
+        ),
         notification_threads=env.int("NOTIFICATION_THREADS", 4, validate=validate.Range(min=1, max=128)),
         web_threads=env.int("WEB_THREADS", 12, validate=validate.Range(min=1, max=128)),
         encryption_keys=env.list("ENCRYPTION_KEYS", **keys_default),

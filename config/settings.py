@@ -11,7 +11,7 @@ import dj_database_url
 import django_stubs_ext
 import structlog
 
-from config.environment import read_environment
+from config.environment import MAX_PAYMENTS_PER_MESSAGE, read_environment
 from config.logs import logging_config, structlog_config
 
 django_stubs_ext.monkeypatch()
@@ -182,6 +182,17 @@ MESSAGE_ROUTES = {
 }
 #: Whose messages are joined on their way, because many ids cost them little more than one -> how many ids at most.
 LIST_ACTORS = {"process_payments": ENV.payments_per_message}
+#: Actor -> the type of the ids in its messages. Messages with other ids never reach it (`messaging.message_check`).
+ACTOR_ID_TYPES = {
+    "process_payments": "uuid",
+    "handle_gateway_events": "integer",
+    "continue_resolutions": "integer",
+    "fan_out_events": "uuid",
+    "send_messages": "uuid",
+    "call_webhooks": "uuid",
+}
+#: Ids in one message at most, the same in every process: a relay and a worker may differ in PAYMENTS_PER_MESSAGE.
+MAX_IDS_PER_MESSAGE = MAX_PAYMENTS_PER_MESSAGE
 #: What may wait: messages to these queues go over the connection of the events, and no payment waits for them.
 PATIENT_QUEUES = ["notifications", "webhooks"]
 #: Which room of ours takes events straight from the outbox -> the topic of what it fails at, and what takes them.

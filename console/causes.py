@@ -19,6 +19,14 @@ class Words:
 ASKED_FIRST: Final = "A replay asks the gateway first what became of the charge, so nobody pays twice."
 SENDER: Final = "Tell its sender, who can send it anew once it is right; then discard this one."
 
+#: What to do about a message that workers refuse.
+REFUSED: Final = "Find out which program publishes to this queue and withdraw its permission. Discard the message."
+#: The checks of `messaging.message_check` that say all that there is to say in the detail.
+CHECKS: Final = (
+    *("message_too_large", "fields_invalid", "wrong_queue", "arguments_invalid", "ids_invalid", "option_not_allowed"),
+    *("option_invalid", "message_id_invalid", "timestamp_invalid"),
+)
+
 #: Cause -> words. Causes of RabbitMQ come from `messaging.collector`, those of payments from `payments.declines`,
 #: those of deliveries from `notifications.attempts`, the others from messages that came from outside.
 WORDS: Final[dict[str, Words]] = {
@@ -42,9 +50,10 @@ WORDS: Final[dict[str, Words]] = {
         "A worker gave the message up and could not store why.",
         "The worker's log tells more at these times. Replay when the cause is mended.",
     ),
-    "undecodable": Words(
-        "It is no message of ours: its body cannot be read.",
-        "Find out who publishes to this queue. A replay would send the same bytes, and they would die again: discard.",
+    "undecodable": Words("The message's body cannot be read; workers refuse such a message.", REFUSED),
+    "unknown_actor": Words(
+        "The message is for an actor that this release does not have, or that reads another queue.",
+        "If it is from a newer release, replay it once all workers run that release; otherwise discard it.",
     ),
     "given_up": Words(
         "RabbitMQ gave the message up for a reason of its own; the detail names it.",
@@ -77,6 +86,10 @@ WORDS: Final[dict[str, Words]] = {
     "delivery_refused": Words(
         "Somebody was to be told of an event, and the receiver refused it for good.",
         "Mend what the detail names (an address that does not exist, for one). Replay then, or discard.",
+    ),
+    **dict.fromkeys(
+        CHECKS,
+        Words("No relay of this release publishes such a message; the detail names the check it fails.", REFUSED),
     ),
 }
 #: A defect, or a part that was away: causes are then names of exceptions.

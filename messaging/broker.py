@@ -3,7 +3,8 @@
 - Quorum queues, confirmed publishing, dead-lettering that loses nothing.
 - No broker delays: a delayed message sits unacknowledged in a worker's memory and RabbitMQ closes the
   channel after 30 minutes. Delays are rows in the outbox.
-- Acknowledgements that cannot hit another message: see `StampingConsumer`.
+- Acknowledgements that cannot hit another message, and a check of each message before Dramatiq sees it: see
+  `StampingConsumer`.
 """
 
 from itertools import count
@@ -13,13 +14,19 @@ import pika
 import pika.exceptions
 import structlog
 from dramatiq import Message, MessageProxy
-from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer, _RabbitmqMessage
+from dramatiq.errors import ConnectionClosed
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from messaging import topology
+from messaging import foreign_headers, message_check, topology
 
 log = structlog.get_logger(__name__)
+# Whatever reads over pika imports this module: a header that pika cannot decode would end the connection, and the
+# redelivered message the next one.
+foreign_headers.install()
 
+#: AMQP's reply code where a queue does not exist.
+NOT_FOUND: Final = 404
 #: What a broker that is away looks like; the last, one that takes connections and says nothing, is no AMQPError.
 UNREACHABLE: Final = (pika.exceptions.AMQPError, OSError, AMQPConnectorException)
 
@@ -74,7 +81,9 @@ class QuorumBroker(RabbitmqBroker):
 
 
 class StampingConsumer(_RabbitmqConsumer):
-    """Acknowledges only messages that came through this very connection.
+    """Hands out only valid messages, and acknowledges only messages that came through this very connection.
+
+    A message that fails the check (`message_check`) is rejected to the dead-letter queue: Dramatiq never decodes it.
 
     Delivery tags restart at 1 with every connection. A job that finishes after its consumer reconnected
     would acknowledge whatever message carries that number *now*: one that was never executed. So each
@@ -89,10 +98,35 @@ class StampingConsumer(_RabbitmqConsumer):
         self.stamp = next(self.stamps)
 
     def __next__(self) -> MessageProxy | None:
-        message: MessageProxy | None = super().__next__()
-        if message is not None:
-            message.consumer_stamp = self.stamp  # type: ignore[attr-defined]  # ours, on the proxy only
-        return message
+        """Return the next valid message; None where there is none at the moment, or an invalid one was rejected.
+
+        Raises:
+            ConnectionClosed: Dramatiq's consumer thread connects again.
+        """
+        try:
+            method, _, body = next(self.iterator)
+            if method is None:
+                return None
+            message = self._checked(body, tag=method.delivery_tag)
+        except (AssertionError, pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
+            if getattr(error, "reply_code", None) == NOT_FOUND:
+                self.broker.queues_pending.add(self.queue_name)  # the queue was deleted: it is declared again
+            raise ConnectionClosed(error) from None
+        if message is None:
+            return None
+        proxy: MessageProxy = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
+        proxy.consumer_stamp = self.stamp  # type: ignore[attr-defined]  # ours, on the proxy only
+        self.known_tags.add(method.delivery_tag)
+        return proxy
+
+    def _checked(self, body: bytes, *, tag: int) -> Message[Any] | None:
+        """The message in a body, or None once it has been rejected."""
+        try:
+            return message_check.read_message(body, queue=self.queue_name)
+        except message_check.InvalidMessage as refusal:
+            log.warning("message_rejected", queue=self.queue_name, check=refusal.code, reason=refusal.detail)
+            self._nack(tag)
+            return None
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge a message of this connection."""

@@ -16,12 +16,11 @@ import structlog
 from django.db import Error, connection
 from pika.adapters.blocking_connection import BlockingChannel
 
-from messaging import foreign_headers, heartbeats, topology
+from messaging import heartbeats, topology
 from messaging.broker import UNREACHABLE, connection_parameters
 from messaging.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
-foreign_headers.install()
 
 #: Messages that RabbitMQ hands over ahead of time: enough to share a statement among, few enough to share with others.
 #: Should each be as large as RabbitMQ 4 lets through (16 MB) they are 800 MB: whoever may publish here may charge, too.

@@ -14,12 +14,11 @@ import dramatiq
 import pika
 import pika.exceptions
 import structlog
-from dramatiq import Message
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.spec import Basic
 
-from messaging import topology
+from messaging import in_process, topology
 from messaging.broker import connection_parameters
 from messaging.envelope import Envelope
 from messaging.topology import explain
@@ -87,7 +86,7 @@ class InProcessPublisher:
                 published.refused.add(message.message_id)
                 continue
             if not message.exchange:
-                broker.enqueue(Message.decode(message.body))
+                in_process.deliver(message)
             published.confirmed.add(message.message_id)
         return published
 

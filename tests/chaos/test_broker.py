@@ -1,8 +1,8 @@
 """RabbitMQ stops, forgets everything, or cuts all connections: payments are accepted meanwhile, and all finish."""
 
-import dramatiq
-import pika
+import sys
 
+from deploy.local.supervisor import Process
 from tests.system import eventually
 
 KILLS_RABBITMQ = True
@@ -55,19 +55,33 @@ def test_a_broker_short_of_memory_is_told_and_loses_no_payment(system):
     system.verify(ids)
 
 
+#: A worker in which a thread ends as none should: by an exception outside of its messages.
+ENDS_A_THREAD = """
+import ctypes, sys, threading, time
+from django.core.management import execute_from_command_line
+
+def end_a_thread():
+    while True:
+        for thread in threading.enumerate():
+            if type(thread).__name__ == "WorkerThread" and thread.running:
+                ident, error = ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+                assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error) == 1
+                return
+        time.sleep(0.05)
+
+threading.Thread(target=end_a_thread, daemon=True).start()
+execute_from_command_line(["manage.py", "worker"])
+"""
+
+
 def test_a_worker_whose_threads_died_ends_instead_of_pretending(system):
-    """A message that names a queue nobody serves kills its thread inside Dramatiq."""
-    worker = system.start("worker", WORKER_THREADS="2")
-    body = dramatiq.Message(
-        queue_name="nobodys", actor_name="process_payments", args=(), kwargs={"ids": []}, options={}
-    ).encode()
-    eventually(lambda: "payments" in system.rabbitmq.control("list_queues", "name"), within=30)
-    with pika.BlockingConnection(pika.URLParameters(system.rabbitmq.url)) as connection:
-        connection.channel().basic_publish("", "payments", body)
-    eventually(lambda: worker.pid is None, within=30, what="the worker ends")
+    env = {**system.env, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    worker = Process("worker", [sys.executable, "-c", ENDS_A_THREAD], system.logs, env=env)
+    worker.start()
+    system.processes["worker"] = worker
+    eventually(lambda: worker.pid is None, within=60, what="the worker ends")
     assert worker.child.returncode == 1
     assert "start the worker again" in worker.last_words()
-    system.rabbitmq.control("purge_queue", "payments")
 
 
 def test_a_deleted_queue_is_declared_again(system):

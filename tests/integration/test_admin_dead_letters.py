@@ -10,7 +10,7 @@ from django.db import connections
 from django.test import Client
 from django.urls import reverse
 
-from console.causes import DEFECT, words_for
+from console.causes import CHECKS, DEFECT, words_for
 from merchants.models import User
 from messaging import resolutions
 from messaging.models import DeadLetter, OutboxMessage, Resolution
@@ -176,7 +176,7 @@ def test_a_payments_page_leads_to_its_letters(accept):
         "retries_exhausted", "expired", "outcome_unknown", "delivery_limit", "rejected", "undecodable", "given_up",
         "not_json", "too_large", "invalid", "merchant_unknown", "idempotency_key_missing", "idempotency_key_invalid",
         "idempotency_key_reused", "order_payment_active", "order_already_paid", "no_live_gateway",
-        "payment_method_required",
+        "payment_method_required", "unknown_actor", *CHECKS,
     ],
 )  # fmt: skip
 def test_no_known_cause_is_called_a_defect(cause):

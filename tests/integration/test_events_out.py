@@ -17,6 +17,7 @@ from django.utils import timezone
 from dramatiq.brokers.stub import StubBroker
 
 from messaging import relay
+from messaging.models import DeadLetter, OutboxMessage
 from messaging.publisher import BrokerUnavailable, InProcessPublisher, RabbitPublisher
 from messaging.relay import run_once
 from payments import transitions
@@ -30,6 +31,7 @@ from payments.velocity import blocks_in_force
 from tests.announcing import announcement
 from tests.claiming import claim_one, settle_one
 from tests.events_schema import SCHEMA, complaints
+from tests.hostile_messages import FAR_ETA_MS, body_of, envelope
 from tests.outbox import announce, announcements, work
 from tests.system import ROOT, eventually
 
@@ -391,3 +393,27 @@ def test_without_rabbitmq_an_event_is_never_taken_for_a_message_to_an_actor(memo
     run_once(InProcessPublisher())
     assert not announcements().exists()
     assert memory.queues["payments"].empty()
+
+
+@pytest.mark.parametrize(
+    ("row", "cause"),
+    [
+        ({"actor": "handle_gateway_events", "payload": {"ids": ["x"]}}, "ids_invalid"),
+        ({"actor": "process_payments", "payload": {"ids": ["x"]}, "options": {"escapes": 1}}, "ids_invalid"),
+        ({"actor": "of_tomorrow", "payload": {"ids": [1]}}, "unknown_actor"),
+        ({"actor": "", "body": b"no message"}, "undecodable"),
+        ({"actor": "", "body": body_of(envelope(queue_name="webhooks"))}, "wrong_queue"),
+        ({"actor": "", "body": body_of(envelope(options={"eta": FAR_ETA_MS}))}, "option_not_allowed"),
+    ],
+    ids=str,
+)
+def test_without_rabbitmq_what_no_worker_accepts_is_a_dead_letter_and_stops_nothing(accept, memory, row, cause):
+    """There is no dead-letter queue in memory: it would be lost, or end the relay again and again."""
+    OutboxMessage.objects.create(queue="payments", **row)
+    payment = accept()
+    run_once(InProcessPublisher())
+    assert not work().exists()
+    (message,) = [dramatiq.Message.decode(memory.queues["payments"].get_nowait())]
+    assert message.kwargs == {"ids": [str(payment.pk)]}
+    assert memory.queues["payments"].empty()
+    assert DeadLetter.objects.get().cause == cause

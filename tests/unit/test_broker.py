@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import dramatiq
 import pika
+import pika.exceptions
 import pytest
 from dramatiq import Message
+from dramatiq.errors import ConnectionClosed
 
 from messaging.broker import QuorumBroker, StampingConsumer, connection_parameters
 from messaging.topology import DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, declarations, queue_arguments
+from tests.hostile_messages import FAR_ETA_MS, body_of, envelope
 
 
 def test_dead_lettering_never_falls_back_to_at_most_once():
@@ -61,7 +64,10 @@ class Connection:
 @pytest.fixture
 def consumer():
     """A consumer that was never connected, with one message waiting under delivery tag 7."""
-    message = Message(queue_name="payments", actor_name="a", args=(), kwargs={}, options={})
+    return consumer_of(body_of(envelope()))
+
+
+def consumer_of(body):
     method = SimpleNamespace(redelivered=False, delivery_tag=7)
     consumer = StampingConsumer.__new__(StampingConsumer)
     consumer.stamp = next(StampingConsumer.stamps)
@@ -69,7 +75,7 @@ def consumer():
     consumer.connection = Connection()
     consumer.channel = SimpleNamespace(basic_ack=lambda tag: tag, basic_nack=lambda tag, **_: tag)
     consumer.known_tags = set()
-    consumer.iterator = iter([(method, pika.BasicProperties(), message.encode()), (None, None, None)])
+    consumer.iterator = iter([(method, pika.BasicProperties(), body), (None, None, None)])
     consumer.logger = dramatiq.get_logger("test")
     return consumer
 
@@ -91,6 +97,29 @@ def test_a_message_of_an_earlier_connection_never_acknowledges_another(consumer,
     getattr(consumer, verb)(stale)
     assert consumer.connection.asked == []
     assert consumer.known_tags == {7}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"queue_name": "nobodys"}, {"options": {"eta": FAR_ETA_MS}}, {"options": {"throws": "x"}}, {"options": 7}],
+    ids=str,
+)
+def test_a_message_that_dramatiq_could_not_bear_is_rejected_before_it_is_decoded(fields):
+    consumer = consumer_of(body_of(envelope(**fields)))
+    assert next(consumer) is None
+    assert consumer.connection.asked == [(consumer.channel.basic_nack, 7, {"requeue": False})]
+    assert consumer.known_tags == set()
+
+
+def test_a_queue_that_is_gone_is_declared_again(consumer):
+    def gone():
+        raise pika.exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no queue")
+        yield
+
+    consumer.iterator, consumer.broker = gone(), QuorumBroker(url="amqp://localhost", middleware=[])
+    with pytest.raises(ConnectionClosed):
+        next(consumer)
+    assert consumer.broker.queues_pending == {"payments"}
 
 
 def test_an_idle_queue_hands_out_nothing(consumer):
