@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from messaging import dead_letters
+from messaging import dead_letters, message_check
 from messaging.database_errors import is_retryable
 from messaging.models import DeadLetter
 
@@ -67,10 +67,23 @@ def judge(letters: Sequence[DeadLetter]) -> dict[int, Judgement]:
 
 def judge_one(letter: DeadLetter, known: Mapping[str, Mapping[str, Judgement]]) -> Judgement:
     """One letter's judgement, by what the owners know."""
-    if is_cut(letter):
-        return CUT
+    if blocked := refusal_of(letter):
+        return blocked
     kind, _, id_ = letter.subject.partition(":")
     return known.get(kind, {}).get(id_) or Judgement(Verdict.GOES)
+
+
+def refusal_of(letter: DeadLetter) -> Judgement | None:
+    """The judgement on a letter whose message its receiver would only refuse again; None on any other."""
+    if letter.queue == settings.INTAKE_QUEUE:
+        return CUT if is_cut(letter) else None
+    if not letter.actor:
+        return Judgement(Verdict.BLOCKED, f"workers refuse this message ({letter.cause}); discard the dead letter")
+    try:
+        message_check.check_payload(letter.payload, queue=letter.queue, actor=letter.actor)
+    except message_check.InvalidMessage as refusal:
+        return Judgement(Verdict.BLOCKED, f"workers would refuse this message: {refusal.detail}")
+    return None
 
 
 def is_cut(letter: DeadLetter) -> bool:
@@ -89,8 +102,8 @@ def send_back(letter: DeadLetter, *, now: datetime) -> Judgement:
 
     A defect blocks this letter, and not the others that were chosen with it.
     """
-    if is_cut(letter):
-        return CUT
+    if blocked := refusal_of(letter):
+        return blocked
     kind, _, id_ = letter.subject.partition(":")
     owner = owner_of(kind)
     if owner is None:

@@ -12,6 +12,8 @@ from messaging.selections import Selection
 
 #: Letters, and so subjects, that are judged in one query.
 JUDGED_AT_ONCE: Final = 1000
+#: Columns that are judged and counted; never the body, which may have a megabyte.
+JUDGED_BY: Final = ("cause", "actor", "queue", "payload", "subject", "body_size")
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ def in_hand(selection: Selection) -> int:
 
 def in_chunks(letters: QuerySet[DeadLetter]) -> Iterator[list[DeadLetter]]:
     """The letters, so many at a time, with what is judged and counted of them."""
-    last, judged = 0, letters.only("cause", "actor", "queue", "subject", "body_size").order_by("pk")
+    last, judged = 0, letters.only(*JUDGED_BY).order_by("pk")
     while chunk := list(judged.filter(pk__gt=last)[:JUDGED_AT_ONCE]):
         yield chunk
         if len(chunk) < JUDGED_AT_ONCE:

@@ -126,7 +126,8 @@ def work_off_all(resolution_id: int) -> Iterator[Resolution]:
 
 def waiting_of(resolution: Resolution) -> QuerySet[DeadLetter]:
     """The letters that a resolution has still to take in hand."""
-    return resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken)
+    # Without the bodies: a hundred of them may have a hundred megabytes, and most are never sent.
+    return resolution.letters.filter(state=DeadLetter.State.OPEN, pk__gt=resolution.last_taken).defer("body")
 
 
 def resolve_one(letter: DeadLetter, resolution: Resolution, *, now: datetime) -> str:

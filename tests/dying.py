@@ -1,6 +1,7 @@
 """Dead letters for tests: of payments that failed, and of messages from outside."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 from django.db import transaction
 from django.utils import timezone
@@ -26,10 +27,13 @@ def letter(*, minutes_ago=0, **said):
     """A letter that is about no payment."""
     now = timezone.now() - timedelta(minutes=minutes_ago)
     given = {"queue": "payments", "actor": "process_payments", "cause": "ValueError", "detail": "", "attempts": 1}
+    given["payload"] = {"ids": [str(uuid4())]}
     dead_letters.record(**{**given, "first_failed_at": now, "now": now, **said})
     return DeadLetter.objects.latest("id")
 
 
 def foreign(body=b"{", **said):
     """A letter of a message from outside."""
-    return letter(**{"queue": "payment_initiation", "actor": "", "cause": "not_json", "body": body, **said})
+    return letter(
+        **{"queue": "payment_initiation", "actor": "", "payload": {}, "cause": "not_json", "body": body, **said}
+    )

@@ -51,6 +51,7 @@ VELOCITY = "tests/integration/test_velocity.py::"
 EVIDENCE = "tests/integration/test_evidence.py::"
 CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
+BROKER = "tests/unit/test_broker.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -315,9 +316,9 @@ GUARDS = [
     ),
     guard(
         "each payment of a list that RabbitMQ gave up has its letter",
-        "messaging/collector.py",
-        "if not isinstance(ids, list) or len(ids) < 2:",
-        "if True:",
+        "messaging/dead_messages.py",
+        'for id_ in message.kwargs["ids"]]',
+        'for id_ in message.kwargs["ids"][:1]]',
         DEAD_LETTERS + "test_each_payment_of_a_list_that_rabbitmq_gave_up_has_its_letter_and_one_only",
     ),
     guard(
@@ -744,6 +745,48 @@ GUARDS = [
         "tests/unit/test_broker.py::test_a_message_of_an_earlier_connection_never_acknowledges_another",
     ),
     guard(
+        "messages: a worker checks each before Dramatiq decodes it",
+        "messaging/broker.py",
+        "message_check.read_message(body, queue=self.queue_name)",
+        "Message.decode(body)",
+        BROKER + "test_a_message_that_dramatiq_could_not_bear_is_rejected_before_it_is_decoded",
+    ),
+    guard(
+        "messages: one that names another queue is refused",
+        "messaging/message_check.py",
+        'if fields["queue_name"] != queue:',
+        "if False:",
+        BROKER + "test_a_message_that_dramatiq_could_not_bear_is_rejected_before_it_is_decoded",
+    ),
+    guard(
+        "messages: one with an eta is refused",
+        "messaging/message_check.py",
+        '    "request_id": (_is_request_id,',
+        '    "eta": (lambda _value: True, ""),\n    "request_id": (_is_request_id,',
+        BROKER + "test_a_message_that_dramatiq_could_not_bear_is_rejected_before_it_is_decoded",
+    ),
+    guard(
+        "messages: the number of ids that become dead letters is bounded",
+        "messaging/message_check.py",
+        "not 1 <= len(ids) <= most:",
+        "not ids:",
+        DEAD_LETTERS + "test_of_a_message_with_too_many_ids_no_byte_is_lost_and_one_row_is_made",
+    ),
+    guard(
+        "messages: what workers refuse is not replayed",
+        "messaging/judgements.py",
+        "if letter.queue == settings.INTAKE_QUEUE:",
+        "if True:",
+        RESOLUTIONS + "test_what_the_workers_would_refuse_again_is_blocked_and_says_so",
+    ),
+    guard(
+        "messages: they are checked without RabbitMQ, too",
+        "messaging/in_process.py",
+        "message_check.read_message(envelope.body, queue=envelope.routing_key)",
+        "dramatiq.Message.decode(envelope.body)",
+        EVENTS_OUT + "test_without_rabbitmq_what_no_worker_accepts_is_a_dead_letter_and_stops_nothing",
+    ),
+    guard(
         "a message whose escape cannot be stored is failed",
         "messaging/escapes.py",
         "            message.fail()\n",
@@ -802,8 +845,8 @@ GUARDS = [
     guard(
         "a death has one row: its message id",
         "messaging/dead_letters.py",
-        "if DeadLetter.objects.filter(message_id=message_id).exists():",
-        "if False:",
+        "letter.message_id = input.message_id)",
+        "false)",
         DEAD_LETTERS + "test_an_old_copy_of_a_message_reopens_no_letter_and_touches_no_other",
     ),
     guard(
@@ -857,7 +900,7 @@ GUARDS = [
     ),
     guard(
         "intake: headers that Python cannot hold are read all the same",
-        "messaging/consumer.py",
+        "messaging/broker.py",
         "foreign_headers.install()\n",
         "",
         CONSUMER + "test_no_header_that_python_cannot_hold_ends_the_process",

@@ -337,7 +337,7 @@ def test_a_replay_of_what_waits_with_people_is_not_in_vain(accept):
 def test_a_letter_of_no_payment_of_ours_stays_open(db, subject):
     letter = DeadLetter.objects.create(
         message_id=uuid4(), queue="payments", actor="process_payments", cause="x", attempts=1, subject=subject,
-        first_failed_at=timezone.now(), last_failed_at=timezone.now(),
+        first_failed_at=timezone.now(), last_failed_at=timezone.now(), payload={"ids": [str(uuid4())]},
     )  # fmt: skip
     assert preview(Selection()).count(Verdict.BLOCKED) == 1
     resolution = resolve(Selection(), REPLAY, reason="r", by="staff")

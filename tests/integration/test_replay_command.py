@@ -38,7 +38,8 @@ def dead(accept):
 
 
 def letter(**fields):
-    values = {"queue": "payments", "actor": "some_actor", "cause": "ValueError", "attempts": 1}
+    values = {"queue": "payments", "actor": "handle_gateway_events", "cause": "ValueError", "attempts": 1}
+    values["payload"] = {"ids": [1]}
     now = timezone.now()
     times = {"first_failed_at": now, "last_failed_at": now}
     return DeadLetter.objects.create(message_id=uuid4(), **{**values, **times, **fields})
@@ -89,7 +90,7 @@ def test_what_dies_after_the_look_is_not_replayed_unseen(dead):
             return super().write(text)
 
     call_command("replay_dead_letters", "--reason", "why", stdout=Slow())
-    assert DeadLetter.objects.get(state="open").actor == "some_actor"
+    assert DeadLetter.objects.get(state="open").actor == "handle_gateway_events"
     assert Resolution.objects.get().total == 3
 
 
@@ -108,13 +109,18 @@ def test_nothing_is_done_without_a_reason(dead, reason):
 
 
 def test_only_what_was_chosen_is_replayed(db):
-    letter(queue="other")
-    letter(actor="another")
+    letter(queue="webhooks", actor="call_webhooks", payload={"ids": [str(uuid4())]})
+    letter(actor="continue_resolutions")
     letter(cause="TypeError")
     old = letter(last_failed_at=datetime(2026, 1, 2, tzinfo=UTC))
     assert "To replay: 3." in run("--since", "2h", "--dry-run")
     assert "To replay: 4." in run("--since", "2026-01-02T00:00:00Z", "--dry-run")
-    for arguments in (["--queue", "other"], ["--actor", "another"], ["--error", "TypeError"], [str(old.pk)]):
+    for arguments in (
+        ["--queue", "webhooks"],
+        ["--actor", "continue_resolutions"],
+        ["--error", "TypeError"],
+        [str(old.pk)],
+    ):
         assert "replayed 1," in run(*arguments, "--reason", "r")
 
 

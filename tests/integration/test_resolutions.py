@@ -30,11 +30,11 @@ def letters(db):
     """So many open letters, oldest first."""
 
     def make(count=1, **fields):
-        values = {"queue": "payments", "actor": "some_actor", "cause": "ValueError", "attempts": 8}
+        values = {"queue": "payments", "actor": "handle_gateway_events", "cause": "ValueError", "attempts": 8}
         made = [
             DeadLetter(
                 message_id=uuid4(), first_failed_at=NOON, last_failed_at=NOON,
-                **{**values, "payload": {"ids": [number]}, **fields},
+                **{**values, "payload": {"ids": [number + 1]}, **fields},
             )
             for number in range(count)
         ]  # fmt: skip
@@ -65,10 +65,10 @@ def states():
     ("selection", "chosen"),
     [
         (Selection(), 3),
-        (Selection(queue="other"), 1),
-        (Selection(actor="another"), 1),
+        (Selection(queue="webhooks"), 1),
+        (Selection(actor="process_payments"), 1),
         (Selection(cause="TypeError"), 1),
-        (Selection(cause="TypeError", queue="other"), 0),
+        (Selection(cause="TypeError", queue="webhooks"), 0),
         (Selection(since=NOON), 3),
         (Selection(since=NOON + timedelta(seconds=1)), 0),
         (Selection(before=NOON), 0),
@@ -77,8 +77,8 @@ def states():
     ],
 )
 def test_nothing_is_resolved_that_was_not_chosen(letters, selection, chosen):
-    letters(queue="other")
-    letters(actor="another", cause="TypeError")
+    letters(queue="webhooks", actor="call_webhooks", payload={"ids": [str(uuid4())]})
+    letters(actor="process_payments", payload={"ids": [str(uuid4())]}, cause="TypeError")
     letters()
     assert preview(selection).total == chosen
     assert work_off_all(decide(selection)).replayed == chosen
@@ -165,11 +165,11 @@ def test_what_a_stopped_resolution_has_left_may_be_decided_anew(letters):
 
 
 def test_a_replayed_message_is_the_same_under_a_new_id(letters):
-    (letter,) = letters(payload={"ids": ["x"], "*": [7]}, request_id="request-1")
+    (letter,) = letters(payload={"ids": [7]}, request_id="request-1")
     work_off_all(decide())
     letter.refresh_from_db()
     message = OutboxMessage.objects.get()
-    assert (message.queue, message.actor, message.payload) == ("payments", "some_actor", {"ids": ["x"], "*": [7]})
+    assert (message.queue, message.actor, message.payload) == ("payments", "handle_gateway_events", {"ids": [7]})
     assert (message.request_id, message.options) == ("request-1", {"replay_of": letter.pk})
     assert message.message_id == letter.replayed_as != letter.message_id
 
@@ -184,11 +184,34 @@ def test_a_body_from_outside_goes_out_byte_for_byte(letters):
 
 
 def test_half_a_body_is_never_sent(letters):
-    letters(actor="", payload={}, body=b"x" * MOST_KEPT, body_size=MOST_KEPT + 1)
+    queue = "payment_initiation"
+    letters(queue=queue, actor="", payload={}, body=b"x" * MOST_KEPT, body_size=MOST_KEPT + 1)
     assert preview(Selection()).count(Verdict.BLOCKED) == 1
     assert work_off_all(decide()).blocked == 1
     assert states() == ["open"]
     assert not OutboxMessage.objects.exists()
+    assert work_off_all(decide(action=DISCARD)).discarded == 1
+
+
+REFUSED = [
+    ({"actor": "", "payload": {}, "body": b"{}", "body_size": 2, "cause": "wrong_queue"}, "(wrong_queue); discard"),
+    ({"actor": "of_tomorrow"}, "No actor `of_tomorrow` receives messages from queue `payments`."),
+    ({"payload": {"ids": ["x"]}}, "Each of `ids` must be of type integer; one of them is not."),
+    ({"payload": {"ids": list(range(1, 502))}}, "`ids` must be a list of 1 to 500 ids; this is a list of 501."),
+    ({"payload": {"ids": [1], "*": [7]}}, "An actor has one argument, `ids`, by name"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), REFUSED, ids=lambda value: str(value)[:40])
+def test_what_the_workers_would_refuse_again_is_blocked_and_says_so(letters, fields, reason):
+    letters(**fields)
+    shown = preview(Selection())
+    assert (shown.count(Verdict.BLOCKED), shown.total) == (1, 1)
+    (note,) = shown.notes
+    assert reason in note
+    assert work_off_all(decide()).blocked == 1
+    assert not OutboxMessage.objects.exists()
+    assert DeadLetter.objects.get().note == note
     assert work_off_all(decide(action=DISCARD)).discarded == 1
 
 
@@ -340,11 +363,11 @@ STUBBORN = Stubborn()
 
 def test_a_death_is_not_discarded_unseen_with_an_older_one(letters):
     """It came after the decision, so nobody has decided on it."""
-    letters(subject="thing:1", payload={"ids": ["1"]})
+    letters(subject="thing:1", payload={"ids": [1]})
     decided = decide(action=DISCARD)
     dead_letters.record(
-        queue="payments", actor="some_actor", payload={"ids": ["1"]}, cause="ValueError", detail="", attempts=1,
-        subject="thing:1", first_failed_at=NOON, now=NOON,
+        queue="payments", actor="handle_gateway_events", payload={"ids": [1]}, cause="ValueError", detail="",
+        attempts=1, subject="thing:1", first_failed_at=NOON, now=NOON,
     )  # fmt: skip
     assert work_off_all(decided).discarded == 1
     assert states() == ["discarded", "open"]
