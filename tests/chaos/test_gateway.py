@@ -105,7 +105,7 @@ def test_a_gateway_as_slow_as_its_deadline_charges_once_though_workers_die_and_l
     times = {"CHARGE_DEADLINE": "60", "CHARGE_LEASE": "600", "WORKER_THREADS": "16", "REVIVE_AFTER": "2"}
     system.gateway(latency=57, forget_keys=forget_keys, webhook_delay=3600)
     system.start("relay", **times)
-    ids = system.accept(24, prefix=f"slow-{forget_keys}")
+    ids = system.accept(24, prefix=f"slow-{len(system.journal())}")
     for kills in range(2):  # at a charge, and at a look-up
         system.start("worker", **times)
         eventually(lambda: len(system.query(HELD)) >= 8, within=30, what="calls are under way")
