@@ -251,6 +251,7 @@ def pause_gateway(stage: Stage) -> None:
 
 
 Fault = Callable[[Stage], object]
+FAILOVER: Final = "PostgreSQL failed over"
 
 FAULTS: Final[dict[str, Fault]] = {
     "a process killed": kill_process,
@@ -259,7 +260,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "the gateway misbehaves": misbehave,
     "the gateway paused": pause_gateway,
     "PostgreSQL crashed": crash_postgres,
-    "PostgreSQL failed over": fail_over,
+    FAILOVER: fail_over,
     "PostgreSQL's disk full": partial(fill_disk, name="postgres"),
     "the gateway's disk full": partial(fill_disk, name="sandbox"),
     "sessions cut off": lambda stage: stage.system.terminate_sessions(share=0.5),
