@@ -1,6 +1,6 @@
 """What a request is answered with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,3 +57,31 @@ def of_decision(entry: Entry, trouble: Trouble | None = None) -> Reply:
     names = ("idempotency_key", "payment_id", "amount", "currency")
     charge = {"id": entry.reference, "status": "approved", **{name: getattr(entry, name) for name in names}}
     return Reply(document=charge, trouble=trouble)
+
+
+def of_charges(charges: Sequence[tuple[Entry, int]], *, has_more: bool) -> Reply:
+    """A page of the list of charges, each with what was refunded of it."""
+    data = [listed(entry, refunded) for entry, refunded in charges]
+    cursor = str(charges[-1][0].seq) if has_more else None
+    return Reply(document={"object": "list", "data": data, "has_more": has_more, "next_cursor": cursor})
+
+
+def listed(entry: Entry, refunded: int) -> dict[str, Any]:
+    """One charge of the list."""
+    terms = ("idempotency_key", "payment_id", "merchant", "order_id", "amount", "currency", "decline_code")
+    charge = {"id": entry.reference, "object": "charge", "status": entry.outcome, "created_at": entry.created_at}
+    return {**charge, **{name: getattr(entry, name) for name in terms}, "amount_refunded": refunded}
+
+
+def of_refund(entry: Entry, trouble: Trouble | None = None) -> Reply:
+    """A refund, or what comes in its place."""
+    document = {
+        "id": entry.reference,
+        "object": "refund",
+        "status": "succeeded",
+        "charge": entry.charge,
+        "amount": entry.amount,
+        "currency": entry.currency,
+        "created_at": entry.created_at,
+    }
+    return Reply(document=document, trouble=trouble)

@@ -22,6 +22,7 @@ class Settings:
     `faults`: magic payment method -> the probability that a charge with `pm_ok` behaves as if paid with it.
     `seed`: where the draws of faults begin; to set it, even to what it is, is to begin anew.
     `forget_keys`: a second charge under a key is a second charge. Look-ups go on finding the first.
+    `refund_fault`: the magic payment method by which every refund misbehaves; empty: none.
     `webhook_delay`: seconds from a decision to its webhook.
     `webhook_copies`: how many times each webhook is sent.
     `webhook_shuffle`: when a webhook is due, any of those that wait for their first sending goes out, so that
@@ -33,6 +34,7 @@ class Settings:
     faults: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     forget_keys: bool = False
+    refund_fault: str = ""
     webhook_delay: float = 0.0
     webhook_copies: int = 1
     webhook_shuffle: bool = False
@@ -149,6 +151,10 @@ CHECKS: Final[dict[str, tuple[str, Callable[[object], bool]]]] = {
     "mended": (f"a list of payment methods ({', '.join(BEHAVIOURS)})", are_methods),
     "seed": ("a whole number", is_integer),
     "forget_keys": ("true or false", lambda value: isinstance(value, bool)),
+    "refund_fault": (
+        f"a payment method ({', '.join(BEHAVIOURS)}), or empty",
+        lambda value: isinstance(value, str) and value in {"", *BEHAVIOURS},
+    ),
     "webhook_delay": ("a number of seconds from 0 to 3600", lambda value: is_number(value, 0, 3600)),
     "webhook_copies": (
         "a whole number from 1 to 5",

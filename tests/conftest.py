@@ -166,7 +166,11 @@ class SandboxHandle:
     url: str
 
     def charges(self, payment: Payment | None = None) -> list[dict[str, object]]:
-        """The effects in the journal."""
+        """The charges of the journal, without refunds."""
+        return [effect for effect in self.effects(payment) if effect["operation"] == "charge"]
+
+    def effects(self, payment: Payment | None = None) -> list[dict[str, object]]:
+        """The charges and refunds of the journal."""
         return self.server.journal.effects(str(payment.pk) if payment else None)
 
     def stop(self) -> None:

@@ -181,7 +181,7 @@ def unfinished(system: System) -> list[str]:
 def report(system: System, ids: list[str], faults: Counter[str], forgotten: int) -> str:
     """Return the figures so far. Each request has an order of its own, so charges are counted by order."""
     replays = system.query("SELECT coalesce(sum(replays), 0)::int AS total FROM payments_idempotencykey")[0]["total"]
-    charges = Counter(entry["order_id"] for entry in system.journal())
+    charges = Counter(entry["order_id"] for entry in system.charges())
     known = system.query("SELECT id::text, order_id, amount_captured FROM payments_payment")
     paid = {row["order_id"] for row in known if row["amount_captured"]}
     lost = len(set(ids) - {row["id"] for row in known}) + len(charges.keys() - paid)

@@ -12,7 +12,8 @@ import pytest
 from sandbox.settings import LiveSettings, SettingInvalid, draw
 
 DEFAULTS = {
-    "latency": 0.0, "mended": [], "faults": {}, "seed": 0, "forget_keys": False, "webhook_delay": 0.0,
+    "latency": 0.0, "mended": [], "faults": {}, "seed": 0, "forget_keys": False, "refund_fault": "",
+    "webhook_delay": 0.0,
     "webhook_copies": 1, "webhook_shuffle": False,
 }  # fmt: skip
 CHARGE = {"merchant": "shop", "order_id": "o-1", "amount": 1000, "currency": "EUR", "payment_method": "pm_ok"}
@@ -27,7 +28,8 @@ def test_a_gateway_is_faultless_until_told_otherwise():
     [
         {"latency": 120}, {"latency": 0.5}, {"faults": {"pm_down": 1}}, {"faults": {}},
         {"faults": {"pm_reset": 0.7, "pm_down": 0.2, "pm_garbage": 0.1}}, {"seed": -1}, {"seed": 10**30},
-        {"forget_keys": True}, {"webhook_delay": 3600}, {"webhook_copies": 5}, {"webhook_shuffle": True}, {},
+        {"forget_keys": True}, {"refund_fault": "pm_down"}, {"refund_fault": ""},
+        {"webhook_delay": 3600}, {"webhook_copies": 5}, {"webhook_shuffle": True}, {},
         {"mended": ["pm_down"]}, {"mended": []},
         {"latency": 1, "seed": 2},
     ],
@@ -51,6 +53,7 @@ WRONG = [
     {"faults": {"pm_down": -0.1}}, {"faults": {"pm_down": "1"}}, {"faults": {"pm_down": True}},
     {"faults": {"pm_down": 0.6, "pm_reset": 0.5}}, {"faults": {"pm_down": float("nan")}},
     {"seed": 1.0}, {"seed": "1"}, {"seed": False}, {"forget_keys": 1}, {"forget_keys": "true"},
+    {"refund_fault": "pm_x"}, {"refund_fault": None}, {"refund_fault": 1},
     {"webhook_delay": -1}, {"webhook_delay": 3601}, {"webhook_delay": None}, {"webhook_copies": 0},
     {"webhook_copies": 6}, {"webhook_copies": 1.5}, {"webhook_copies": True}, {"webhook_shuffle": None},
     {"mended": "pm_down"}, {"mended": ["pm_nothing"]}, {"mended": [1]}, {"mended": None}, {"latncy": 1}, {"": 1},
