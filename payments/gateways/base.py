@@ -5,9 +5,9 @@ the gateway provably did not take the request, `OutcomeUnknown` whenever in doub
 for anything the network or the gateway does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -108,13 +108,76 @@ class WebhookEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What a webhook says of a charge; `amount` is in minor units, `key` is the idempotency key of its request."""
+    """What a webhook says of a charge; `amount` is in minor units, `key` is the idempotency key of its request.
+
+    What follows `answer` may be missing.
+    """
 
     payment_id: UUID
     amount: int
     currency: str
     answer: Approved | Declined
     key: str = ""
+    merchant: str = ""
+    order_id: str = ""
+    charged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCharge:
+    """One charge of the gateway's own list; `amount` is in minor units, `charged_at` by the gateway's clock."""
+
+    reference: str
+    approved: bool
+    key: str
+    payment_id: str
+    merchant: str
+    order_id: str
+    amount: int
+    currency: str
+    charged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargePage:
+    """A page of the gateway's list, oldest charge first; without `next_cursor` it is the last one."""
+
+    charges: Sequence[ListedCharge]
+    next_cursor: str | None
+
+
+class ListFailed(Exception):
+    """The gateway did not return a page of its list; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRequest:
+    """A refund of (a part of) a charge; `reference` is the charge's id at the gateway."""
+
+    key: str
+    reference: str
+    amount: int
+    currency: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refunded:
+    """The refund was made; `reference` is its id at the gateway."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRefused:
+    """This request made no refund, and the same request would be refused again."""
+
+    code: str
+    detail: str
+
+
+RefundAnswer = Refunded | RefundRefused | Unavailable | OutcomeUnknown
+RefundLookupAnswer = Refunded | NotFound | OutcomeUnknown
 
 
 class NotAuthentic(Exception):
@@ -137,6 +200,21 @@ class Gateway(Protocol):
 
     async def look_up(self, request: ChargeRequest, *, deadline: float) -> LookupAnswer:
         """What became of the charge under this key, within `deadline` seconds in all."""
+
+    async def list_charges(
+        self, *, since: datetime, until: datetime, cursor: str | None, deadline: float
+    ) -> ChargePage:
+        """Return one page of the charges made from `since` to before `until`, declined ones included.
+
+        Raises:
+            ListFailed: there is no whole, well-formed page.
+        """
+
+    async def refund_charge(self, request: RefundRequest, *, deadline: float) -> RefundAnswer:
+        """Refund once per key, within `deadline` seconds in all."""
+
+    async def look_up_refund(self, request: RefundRequest, *, deadline: float) -> RefundLookupAnswer:
+        """What became of the refund under this key, within `deadline` seconds in all."""
 
     def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What the gateway has told us by itself; header names are in lower case.

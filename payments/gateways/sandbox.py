@@ -1,11 +1,9 @@
 """The adapter of the sandbox gateway: HTTP and JSON, shaped like the real ones."""
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,6 +12,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from payments.gateways.base import (
     Approved,
     ChargeAnswer,
+    ChargePage,
     ChargeRequest,
     ConflictingCharge,
     Declined,
@@ -22,10 +21,15 @@ from payments.gateways.base import (
     NotAuthentic,
     NotFound,
     OutcomeUnknown,
+    RefundAnswer,
+    RefundLookupAnswer,
+    RefundRequest,
     RequestRejected,
     Unavailable,
     WebhookEvent,
 )
+from payments.gateways.sandbox_documents import error_of, parse, read_moment, text_in, text_of
+from payments.gateways.sandbox_refunds import fetch_page, find_refund, send_refund
 from payments.gateways.transport import Answer, NoAnswer, NotSent, shared_transport
 
 #: HTTP status codes by which the sandbox says, in its own error format, that it did not take the request.
@@ -86,6 +90,20 @@ class SandboxGateway:
             return NotFound()
         return read_decision(answer, request)
 
+    async def list_charges(
+        self, *, since: datetime, until: datetime, cursor: str | None, deadline: float
+    ) -> ChargePage:
+        """GET /v1/charges?created_since=&created_until=&cursor=."""
+        return await fetch_page(self.url, since=since, until=until, cursor=cursor, deadline=deadline)
+
+    async def refund_charge(self, request: RefundRequest, *, deadline: float) -> RefundAnswer:
+        """POST /v1/refunds."""
+        return await send_refund(self.url, request, deadline=deadline)
+
+    async def look_up_refund(self, request: RefundRequest, *, deadline: float) -> RefundLookupAnswer:
+        """GET /v1/refunds?idempotency_key=."""
+        return await find_refund(self.url, request, deadline=deadline)
+
     def verify_webhook(self, *, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """Signed by Standard Webhooks 1.0, with one of our secrets; there are two while one is replaced."""
         for secret in self.webhook_secrets:
@@ -115,8 +133,16 @@ class SandboxGateway:
         if body["type"] == "charge.failed":
             code = text_in(charge, "decline_code")[:50] or "declined"
             answer = Declined(decline_code=code, detail="", reference=reference)
-        key = text_in(charge, "idempotency_key")
-        return News(payment_id=payment_id, amount=amount, currency=currency, answer=answer, key=key)
+        return News(
+            payment_id=payment_id,
+            amount=amount,
+            currency=currency,
+            answer=answer,
+            key=text_of(charge, "idempotency_key"),
+            merchant=text_of(charge, "merchant"),
+            order_id=text_of(charge, "order_id"),
+            charged_at=read_moment(body.get("created_at")),
+        )
 
 
 def read_answer(answer: Answer, request: ChargeRequest) -> ChargeAnswer:
@@ -193,42 +219,3 @@ def read_retry_after(answer: Answer) -> float | None:
     if answer.status_code not in {429, 503} or not DELTA_SECONDS.fullmatch(text):
         return None
     return min(float(text), MAX_RETRY_AFTER)
-
-
-def text_in(document: Mapping[str, Any], name: str) -> str:
-    """Return a member that is a string; "" for any other, which says nothing: `null` is no reference "None"."""
-    value = document.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def error_of(answer: Answer) -> dict[str, Any]:
-    """The `error` object of an answer, or an empty one."""
-    error = parse(answer.body).get("error")
-    return error if isinstance(error, dict) else {}
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object, or an empty one."""
-    try:
-        document = storable(json.loads(body, parse_constant=str, parse_float=finite))
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def storable(value: Any) -> Any:
-    """The value with texts that PostgreSQL can store: no NUL, no half of a surrogate pair."""
-    match value:
-        case str():
-            return value.replace("\0", "").encode("utf-8", "replace").decode()
-        case list():
-            return [storable(item) for item in value]
-        case dict():
-            return {storable(name): storable(item) for name, item in value.items()}
-    return value
-
-
-def finite(text: str) -> float | str:
-    """A number that JSON can say again; one beyond a float's range stays text."""
-    number = float(text)
-    return number if math.isfinite(number) else text
