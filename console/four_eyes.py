@@ -6,18 +6,15 @@ they bring about is a new payment, which passes the limits of its merchant when 
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from decimal import Decimal
 from typing import Final
-
-from django.conf import settings
-from django.db.models.functions import Now
 
 from console.reads import stake_of
 from console.resolving import begin, take
 from merchants import approvals
+from merchants.approval_threshold import decided_alone, needs_second_approver
 from merchants.audit import Who
-from merchants.models import Approval, AuditEntry
+from merchants.models import Approval
 from merchants.refusals import ApprovalOutgrown
 from messaging import previews, resolutions
 from messaging.judgements import Verdict
@@ -26,33 +23,16 @@ from messaging.previews import Preview
 from messaging.selections import Selection
 
 ACTION: Final = "dead_letters.replay"
-#: What one person replays alone within this time is one sum.
-COUNTED_FOR: Final = timedelta(hours=24)
 
 
 def needs_another(sums: Mapping[str, str], who: Who) -> bool:
     """Whether a replay of these sums takes a second person: strictly more than the limit, in any currency."""
-    if not sums or not settings.FOUR_EYES_ABOVE:
-        return False
-    alone = replayed_alone(who)
-    return any(is_above(currency, Decimal(sum_) + alone.get(currency, 0)) for currency, sum_ in sums.items())
-
-
-def is_above(currency: str, sum_: Decimal) -> bool:
-    """Whether it is more than one person decides on; a currency that is not named has the limit of all others."""
-    limit = settings.FOUR_EYES_ABOVE.get(currency, settings.FOUR_EYES_ABOVE.get("*"))
-    return limit is not None and sum_ > Decimal(limit)
+    return needs_second_approver(ACTION, sums, who)
 
 
 def replayed_alone(who: Who) -> dict[str, Decimal]:
     """Currency -> what a person has replayed within a day without a second one, by whatever way they came."""
-    mine = AuditEntry.objects.filter(actor__in=[who.actor, f"user:{who.name}", f"shell:{who.name}"], action=ACTION)
-    total: dict[str, Decimal] = {}
-    for after in mine.filter(at__gt=Now() - COUNTED_FOR).values_list("after", flat=True):
-        if after and not after.get("approval"):
-            for currency, sum_ in after["sums"].items():
-                total[currency] = total.get(currency, Decimal()) + Decimal(sum_)
-    return total
+    return decided_alone(ACTION, who)
 
 
 def ask(selection: Selection, found: Preview, *, reason: str, rate: int | None, who: Who) -> Approval:
