@@ -174,7 +174,9 @@ DRAMATIQ_BROKER = {
 #: What may be staged in the outbox -> the queue and actor that receive it.
 MESSAGE_ROUTES = {
     "payment.due": ("payments", "process_payments"),
+    "payment.look_up_due": ("payments", "look_up_payments"),
     "gateway_event.received": ("payments", "handle_gateway_events"),
+    "unmatched_charge.refund_due": ("payments", "refund_unmatched_charges"),
     "resolution.due": ("payments", "continue_resolutions"),
     "event.written": ("notifications", "fan_out_events"),
     "delivery.message": ("notifications", "send_messages"),
@@ -212,6 +214,8 @@ RELAY_PERIODIC_JOBS = {
     "payments.rescue.run_once": ENV.rescue_every,
     "payments.release.run_once": ENV.rescue_every,
     "payments.replay.supersede_settled": 60.0,
+    "payments.unmatched_charge_jobs.close_matched": 20.0,
+    "payments.unmatched_charge_jobs.queue_overdue_refunds": ENV.rescue_every,
     "messaging.resolutions.rescue": 10.0,
     "messaging.heartbeats.prune": 600.0,
     "messaging.clock_steps.run_once": 1.0,
@@ -360,7 +364,10 @@ DECLINES_PER_MERCHANT = ENV.declines_per_merchant
 FOUR_EYES_ABOVE = dict(part.split("=") for part in ENV.four_eyes_above.split(",") if part)
 
 #: What a second person can be asked to agree to -> who carries it out.
-APPROVAL_ACTIONS = {"dead_letters.replay": "console.four_eyes.REPLAYS"}
+APPROVAL_ACTIONS = {
+    "dead_letters.replay": "console.four_eyes.REPLAYS",
+    "unmatched_charge.refund": "payments.operations.refund_approval.REFUNDS",
+}
 
 # --- API ------------------------------------------------------------------------------
 

@@ -98,6 +98,8 @@ ERRORS: Final[dict[str, str]] = {
     "outcome_unknown": _("Do not pay again: the gateway is being asked what became of the charge."),
     "late_success": _("The charge was made after all. Support decides whether it stands or is refunded."),
     "charged_twice": _("The gateway made two charges. Support refunds one of them."),
+    "charge_already_adopted": _("Another payment accounts for the same charge. Support decides which of them stands."),
+    "charge_already_refunded": _("The charge was refunded before the payment got it. Support decides what to do."),
 }
 
 

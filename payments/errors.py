@@ -172,3 +172,49 @@ class TooManyDeclines(Refused):
             f"Too many payments of {who} were declined within an hour; none is accepted for a while, and nothing was "
             "stored. Try again when `Retry-After` has passed, or ask the operator to lift the block."
         )
+
+
+class UnmatchedChargeResolved(Refused):
+    """This unmatched charge is not open any more; nothing was done. Its page says by whom it was resolved, and how."""
+
+    code = "unmatched_charge_resolved"
+    status_code = 409
+    title = "Unmatched charge resolved already"
+
+
+class UnmatchedChargeAwaited(Refused):
+    """A payment under way may still take this charge; nothing was done. Wait until that payment is final."""
+
+    code = "unmatched_charge_awaited"
+    status_code = 409
+    title = "A payment may still take the charge"
+    retryable = True
+
+    def __init__(self, payment_id: UUID) -> None:
+        super().__init__(payment_id)
+        self.payment_id = payment_id
+
+    @property
+    def detail(self) -> str:
+        """Return which payment it is."""
+        return (
+            f"Payment {self.payment_id} is under way and may still take this charge; nothing was done. Wait until that "
+            "payment is final: if it takes the charge, the charge is closed as matched."
+        )
+
+
+class AdoptionRefused(Refused):
+    """No payment can be created from this charge; nothing was done. `detail` says why; refund the charge instead."""
+
+    code = "adoption_refused"
+    status_code = 409
+    title = "Charge cannot be adopted"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    @property
+    def detail(self) -> str:
+        """Return the reason."""
+        return f"{self.why} Nothing was done; refund the charge instead, or dismiss it."

@@ -13,6 +13,18 @@ from django.db.models.functions import Now
 from merchants.models import Merchant, Mode
 from payments.ids import uuid7
 from payments.states import FINAL, HOLDING, IN_WORK, LEGAL_MOVES, AttemptKind, Outcome, Status
+from payments.unmatched_charge import UnmatchedCharge
+
+__all__ = [
+    "Attempt",
+    "DeclineBlock",
+    "GatewayCircuit",
+    "GatewayEvent",
+    "IdempotencyKey",
+    "Payment",
+    "PaymentEvent",
+    "UnmatchedCharge",
+]
 
 MOVES: Final = sorted((source.value, to.value) for source, moves in LEGAL_MOVES.items() for to in moves)
 

@@ -64,6 +64,15 @@ NEW_EVENTS: Final = f"""
 
 Rows = dict[str, list[dict[str, Any]]]
 
+#: One new payment with its first event. A pending payment has a time for the rescue (a CHECK holds that); the caller
+#: moves it on in the same transaction.
+CREATE: Final = f"""
+    WITH happened AS (
+        SELECT %(id)s::uuid AS id, statement_timestamp() AS revive_at, NULL::timestamptz AS charge_before
+    ), {NEW_PAYMENTS}, {NEW_EVENTS}, {outbox.STAGED}
+    SELECT id FROM happened
+"""  # noqa: S608  # put together of our own parts  # nosec B608
+
 
 def begin(payments: Sequence[Payment], views: Sequence[PaymentView]) -> Rows:
     """The parameters of a statement that has `NEW_PAYMENTS`, for `pending` ones, and what is told of them. `views` show
@@ -88,6 +97,21 @@ def tell(
         rows["events"].append(event)
         rows["messages"] += [{"about": payment.pk, **row} for row in outbox.rows_of(announcement)]
     return rows
+
+
+def create(payment: Payment, *, now: datetime) -> None:
+    """Insert one `pending` payment with its event, in the caller's transaction, outside of the hot path.
+
+    Raises:
+        IntegrityError: another payment holds the order, or has the id.
+    """
+    assert transaction.get_connection().in_atomic_block, "a payment is created and moved on in one transaction"
+    rows = begin([payment], [represent(payment)])
+    for event in rows["events"]:
+        event["created_at"] = now
+    parameters = {name: records.document(listed) for name, listed in rows.items()}
+    with connection.cursor() as cursor:
+        cursor.execute(CREATE, {**parameters, "id": payment.pk})
 
 
 class News(NamedTuple):

@@ -33,8 +33,9 @@ INSERT INTO access VALUES
   ('payments_gatewaycircuit',            'web=SIU worker=SIU relay=SU intake=S cron=SIU readonly=S'),
   ('payments_gatewayevent',              'web=SI worker=SU relay=SU readonly=S'),
   ('payments_declineblock',              'web=SU worker=SIU intake=S readonly=S'),
+  ('payments_unmatchedcharge',           'web=SU worker=SIU relay=SU cron=SI readonly=S'),
   -- how work travels
-  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI cron=SD readonly=S'),
+  ('messaging_outboxmessage',            'web=SI worker=SI notifier=SI relay=SIUD intake=SI cron=SID readonly=S'),
   ('messaging_deadletter',               'web=SU worker=SIU notifier=SIU relay=SIU intake=SIU cron=SUD readonly=S'),
   ('messaging_deathcount',               'web=S worker=SIU notifier=SIU relay=SIU intake=SIU readonly=S'),
   ('messaging_resolution',               'web=SIU worker=SU relay=SU cron=SIU readonly=S'),

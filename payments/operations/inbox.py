@@ -20,7 +20,9 @@ from payments.models import GatewayEvent, Payment
 from payments.operations import outcomes
 from payments.operations.claims import lock_payment
 from payments.operations.retry import bring_forward
+from payments.operations.unmatched_charges import ChargeFacts, payment_with_charge, record_unless_matched
 from payments.states import Status
+from payments.unmatched_charge import Source
 
 log = structlog.get_logger(__name__)
 
@@ -68,13 +70,48 @@ def take_up_news(event: GatewayEvent, news: News) -> str:
     """Let the payment follow what was told of it; returns what that came to, in a few words."""
     found = lock_payment(news.payment_id)
     if found is None or found.payment.gateway != event.gateway:
-        return "no such payment"
+        return take_up_unknown(event, news)
     payment, now, _ = found
     event.payment = payment
     if (news.amount, news.currency) != (payment.amount, payment.currency):
         log.error("gateway_event_contradicts", payment_id=str(payment.pk), event_id=event.event_id)
+        record_unmatched(event, news, payment)
         return "contradicts the payment"
+    if payment.amount_captured and payment.gateway_reference != news.answer.reference:
+        record_unmatched(event, news, payment)  # a second charge, which staff may refund
     return follow_news(payment, news, now=now)
+
+
+def take_up_unknown(event: GatewayEvent, news: News) -> str:
+    """Find the payment that has the charge under another id, or record the charge for review.
+
+    The gateway names the payment of the first request under a key. A database that forgot that payment has another one
+    for the client's retry, with the same charge.
+    """
+    holder = payment_with_charge(event.gateway, news.answer.reference)
+    if holder is not None and (holder.amount, holder.currency) == (news.amount, news.currency):
+        event.payment = holder
+        return "known already"
+    record_unmatched(event, news, None)
+    return "no such payment"
+
+
+def record_unmatched(event: GatewayEvent, news: News, payment: Payment | None) -> None:
+    """Record an approved charge for review; one that was declined moved no money."""
+    if not isinstance(news.answer, Approved):
+        return
+    facts = ChargeFacts(
+        gateway=event.gateway,
+        reference=news.answer.reference,
+        amount=news.amount,
+        currency=news.currency,
+        gateway_key=news.key,
+        gateway_payment_id=str(news.payment_id),
+        merchant_slug=news.merchant,
+        order_id=news.order_id,
+        charged_at=news.charged_at,
+    )
+    record_unless_matched(facts, payment, source=Source.WEBHOOK)
 
 
 def follow_news(payment: Payment, news: News, *, now: datetime) -> str:

@@ -12,8 +12,10 @@ from payments.gateways.base import Approved, ConflictingCharge, Declined, Lookup
 from payments.models import Payment
 from payments.operations import orders
 from payments.operations.claims import abandon_open_attempts
+from payments.operations.unmatched_charges import ChargeFacts, record_unless_matched, second_charge_of
 from payments.states import IN_WORK, Status
 from payments.transitions import Change
+from payments.unmatched_charge import Source
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,17 @@ def flag_conflict(payment: Payment, charge: ConflictingCharge, *, now: datetime)
     log.error("gateway_charge_conflicts", payment_id=str(payment.pk), reference=charge.reference)
     if not payment.needs_review:
         transitions.flag_for_review(payment, now=now)
+    facts = ChargeFacts(
+        gateway=payment.gateway,
+        reference=charge.reference,
+        amount=charge.amount,
+        currency=charge.currency,
+        gateway_key=payment.gateway_key,
+        gateway_payment_id=charge.payment_id,
+        merchant_slug=payment.merchant.slug,
+        order_id=payment.order_id,
+    )
+    record_unless_matched(facts, payment, source=Source.LOOK_UP)
 
 
 def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:
@@ -90,6 +103,7 @@ def record_late_success(payment: Payment, answer: Approved, *, now: datetime) ->
     log.error("payment_needs_review", payment_id=str(payment.pk), reason="late success", reference=answer.reference)
     if payment.amount_captured:
         transitions.flag_for_review(payment, now=now, error_code="charged_twice", error_detail=answer.reference)
+        record_unless_matched(second_charge_of(payment, answer.reference), payment, source=Source.LOOK_UP)
         return
     truth = {
         "amount_captured": payment.amount,

@@ -40,6 +40,18 @@ def retry_now(*, payment_id: UUID, who: Who, reason: str = "") -> bool:
     return brought
 
 
+@transaction.atomic(durable=True)
+def look_up_now(*, payment_id: UUID) -> None:
+    """Bring the look-up of a payment with an unknown outcome forward, as when the gateway lists its charge.
+
+    A payment in any other state is left alone: its next call would be a charge.
+    """
+    found = lock_payment(payment_id, skip_locked=True)
+    if found is not None and found.payment.status == Status.UNKNOWN:
+        brought = bring_forward(found.payment, now=found.now)
+        log.info("look_up_now", payment_id=str(payment_id), brought_forward=brought)
+
+
 def bring_forward(payment: Payment, *, now: datetime) -> bool:
     """Let a locked payment that waits for its retry or look-up be taken up now; False if it does not wait."""
     if payment.status not in {Status.PROCESSING, Status.UNKNOWN} or payment.lease_expires_at is not None:

@@ -21,7 +21,7 @@ from payments.declines import ERRORS
 from payments.errors import OrderAlreadyPaid
 from payments.gateways import registry
 from payments.gateways.base import Approved, Declined, OutcomeUnknown
-from payments.models import GatewayEvent, Payment
+from payments.models import GatewayEvent, Payment, UnmatchedCharge
 from payments.operations import handle_gateway_event, process_payments
 from payments.reads import last_error
 from tests.claiming import claim_one, settle_one
@@ -384,6 +384,78 @@ def test_an_event_of_another_gateway_moves_no_payment(accept):
     Payment.objects.update(gateway="other")
     assert told(payment, event_of(payment)) == "no such payment"
     assert payment.status == "unknown"
+
+
+# --- a charge that no payment accounts for
+
+UNKNOWN_ID = "0190a6f0-7b1c-7d57-9e1b-3c8f3a1f5d2e"
+
+
+def unmatched():
+    """Each review: the charge, why, how it was found, and its state."""
+    return list(UnmatchedCharge.objects.values_list("reference", "reason", "source", "state"))
+
+
+def test_a_charge_of_an_unknown_payment_is_never_only_a_log_line(accept):
+    document = event_of(accept(), payment_id=UNKNOWN_ID, merchant="shop", order_id="o-9")
+    with capture_logs() as logs:
+        assert told(accept(key="key-2"), document) == "no such payment"
+    assert unmatched() == [("ch_00000001", "no_payment", "webhook", "open")]
+    charge = UnmatchedCharge.objects.get()
+    stated = document["data"]
+    assert (charge.amount, charge.currency, charge.gateway_payment_id) == (1000, "EUR", UNKNOWN_ID)
+    assert (charge.merchant_slug, charge.order_id, charge.gateway_key) == ("shop", "o-9", stated["idempotency_key"])
+    assert charge.charged_at.isoformat() == "2026-01-01T00:00:00+00:00"
+    assert [line["log_level"] for line in logs if line["event"] == "unmatched_charge"] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [({"amount": 1001}, "amount_differs"), ({"currency": "USD"}, "currency_differs")]
+)
+def test_a_charge_of_other_terms_than_its_payment_is_recorded(accept, change, reason):
+    payment = unknown(accept)
+    assert told(payment, event_of(payment, **change)) == "contradicts the payment"
+    assert unmatched() == [("ch_00000001", reason, "webhook", "open")]
+    assert payment.status == "unknown"
+
+
+def test_a_second_charge_of_a_paid_payment_is_recorded(accept):
+    payment = unknown(accept)
+    told(payment, event_of(payment))
+    told(payment, event_of(payment, event_id="evt_2", charge="ch_00000002"))
+    assert unmatched() == [("ch_00000002", "second_charge", "webhook", "open")]
+    assert (payment.error_code, payment.gateway_reference) == ("charged_twice", "ch_00000001")
+
+
+def test_a_declined_charge_of_an_unknown_payment_moved_no_money_and_is_not_recorded(accept):
+    payment = accept()
+    told(payment, event_of(payment, "charge.failed", payment_id=UNKNOWN_ID, decline_code="card_declined"))
+    told(payment, event_of(payment, "charge.failed", "evt_2", amount=1, decline_code="card_declined"))
+    assert unmatched() == []
+
+
+def test_a_repeated_or_late_webhook_records_a_charge_once_and_opens_no_resolved_review(accept):
+    payment = accept()
+    told(payment, event_of(payment, payment_id=UNKNOWN_ID))
+    told(payment, event_of(payment, event_id="evt_2", payment_id=UNKNOWN_ID))
+    assert len(unmatched()) == 1
+    UnmatchedCharge.objects.update(state="dismissed", resolved_by="ada", resolution_reason="r", resolved_at=Now())
+    told(payment, event_of(payment, event_id="evt_3", payment_id=UNKNOWN_ID))
+    assert unmatched() == [("ch_00000001", "no_payment", "webhook", "dismissed")]
+
+
+def test_the_charge_of_a_forgotten_payment_that_the_clients_retry_has_is_known(accept):
+    payment = unknown(accept)
+    told(payment, event_of(payment))
+    assert told(payment, event_of(payment, event_id="evt_2", payment_id=UNKNOWN_ID)) == "known already"
+    assert unmatched() == []
+    assert GatewayEvent.objects.get(event_id="evt_2").payment == payment
+
+
+@pytest.mark.parametrize("change", [{"amount": 0}, {"amount": -5}, {"amount": 2**63}, {"currency": "x" * 300}])
+def test_nonsense_about_an_unknown_payment_is_logged_and_blocks_no_event(accept, change):
+    assert told(accept(), event_of(accept(), payment_id=UNKNOWN_ID, **change)) == "no such payment"
+    assert unmatched() == []
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
