@@ -2,7 +2,8 @@
 # The jobs of cron where there is no cron: in a container of its own, and in `make run`. Elsewhere use payments.crontab.
 #
 # METRICS_EVERY is the pause, in seconds, between two computations of the daily metrics; `prune` runs once in so many of
-# them as make a day. A job that fails says so in the log, and is tried again at its next time. A signal ends the job, or
+# them as make a day, and `reconcile` once in so many as make an hour, but not at the start: the gateway may be starting
+# too. A job that fails says so in the log, and is tried again at its next time. A signal ends the job, or
 # the pause, that is under way.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -38,6 +39,9 @@ while :; do
     attended "$python" manage.py compute_daily_metrics
     if [ $((round * every % 86400)) -lt "$every" ]; then
         attended "$python" manage.py prune
+    fi
+    if [ "$round" -gt 0 ] && [ $((round * every % 3600)) -lt "$every" ]; then
+        attended "$python" manage.py reconcile --since 3h
     fi
     round=$((round + 1))
     attended sleep "$every"

@@ -135,14 +135,24 @@ def test_the_one_writer_is_found_where_it_is():
     assert writes["payments/transitions.py"]
 
 
-def test_nobody_but_the_process_operation_calls_a_gateway():
-    callers = {
+@pytest.mark.parametrize(
+    ("call", "callers"),
+    [
+        ("charge", {"process.py"}),
+        ("look_up", {"process.py", "reconcile.py"}),
+        ("list_charges", {"reconcile.py"}),
+        ("refund_charge", {"refund_unmatched_charge.py"}),
+        ("look_up_refund", {"refund_unmatched_charge.py"}),
+    ],
+)
+def test_nobody_but_their_operations_call_a_gateway(call, callers):
+    found = {
         path
         for path, tree in sources(*ROOMS)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in {"charge", "look_up"} and isinstance(node.ctx, ast.Load)
+        if isinstance(node, ast.Attribute) and node.attr == call and isinstance(node.ctx, ast.Load)
     }
-    assert callers == {"payments/operations/process.py"}
+    assert found == {f"payments/operations/{caller}" for caller in callers}
 
 
 def test_no_transaction_spans_a_whole_request():

@@ -49,6 +49,16 @@ def test_a_job_is_never_waited_for_when_it_is_time_to_go(cron):
         os.kill(int(pid), 0)
 
 
+def test_the_books_are_compared_every_hour_and_not_while_the_gateway_may_be_starting(cron, tmp_path):
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    process = cron("echo $2 $3 $4", METRICS_EVERY="1800", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    jobs = [process.stdout.readline().strip() for _ in range(6)]
+    process.terminate()
+    compute, reconcile = "compute_daily_metrics", "reconcile --since 3h"
+    assert jobs == [compute, "prune", compute, compute, reconcile, compute]
+
+
 def test_a_pause_never_outlives_the_script(cron):
     process = cron('echo $2; [ "$2" = prune ] && exit 3', METRICS_EVERY="999")
     assert [process.stdout.readline().strip() for _ in range(2)] == ["compute_daily_metrics", "prune"]

@@ -31,9 +31,15 @@ from messaging.selections import Selection
 from notifications import messages
 from notifications.models import Delivery, Preference
 from notifications.outcomes import Delivered, Failed
-from payments import intake, velocity
-from payments.models import DeclineBlock, Payment
-from payments.operations import process_payments
+from payments import intake, unmatched_charge_jobs, velocity
+from payments.models import DeclineBlock, Payment, UnmatchedCharge
+from payments.operations import (
+    adopt_charge,
+    look_up_now,
+    process_payments,
+    refund_unmatched_charge,
+    request_refund,
+)
 from payments.velocity import blocks_in_force
 from tests import matrix
 from tests.console import code_of
@@ -42,6 +48,7 @@ from tests.deliveries import attempt
 from tests.dying import fail, letter
 from tests.logins import ask, call, log_out, refresh, tokens
 from tests.notifying import endpoint, message, webhook
+from tests.unmatched import charge_at, entry_of, record
 
 pytestmark = pytest.mark.django_db
 #: See tests/doors.py.
@@ -224,6 +231,42 @@ def test_web_has_two_people_agree_and_the_worker_carries_it_out(accept, sandbox,
 
 
 @pytest.mark.django_db(transaction=True)
+def test_charges_without_a_payment_are_found_by_cron_and_the_worker_and_decided_by_web(merchant, sandbox, accept):
+    adopted, refunded = charge_at(sandbox).reference, charge_at(sandbox, order_id=None).reference
+    with acting_as("cron"), pytest.raises(SystemExit):
+        call_command("reconcile", gateway="sandbox", since="1h", until=later().isoformat(), stdout=io.StringIO())
+    ids = dict(UnmatchedCharge.objects.values_list("reference", "pk"))
+    who = audit.Who("user:ada", AuditEntry.Via.CONSOLE)
+    with acting_as("web"):
+        adopt_charge(charge_id=ids[adopted], who=who, reason="r")
+        request_refund(charge_id=ids[refunded], who=who, reason="r")
+    with acting_as("worker"):
+        refund_unmatched_charge(charge_id=ids[refunded])
+    assert set(UnmatchedCharge.objects.values_list("state", flat=True)) == {"adopted", "refunded"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_relay_closes_what_a_payment_has_taken_and_the_worker_looks_up_earlier(merchant, sandbox, accept):
+    payment = accept(payment_method="pm_error_500")
+    process_payments(payment_ids=[payment.pk])
+    with acting_as("cron"):
+        call_command("reconcile", gateway="sandbox", since="1h", until=later().isoformat(), stdout=io.StringIO())
+    with acting_as("worker"):
+        look_up_now(payment_id=payment.pk)
+        process_payments(payment_ids=[payment.pk])
+    record(sandbox.server.journal.entries[0])
+    with acting_as("relay"):
+        assert unmatched_charge_jobs.close_matched() == 1
+        assert unmatched_charge_jobs.queue_overdue_refunds() == 0
+    assert UnmatchedCharge.objects.get().state == "matched"
+
+
+def later():
+    """After what the gateway has decided just now."""
+    return timezone.now() + timedelta(seconds=1)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_the_notifier_gives_up_on_an_endpoint_that_is_gone(merchant):
     hook = webhook(endpoint(merchant))
     with acting_as("notifier"):
@@ -236,6 +279,7 @@ def test_web_serves_every_page_of_the_console(accept, merchant, quick):
     letter()
     message(merchant)
     webhook(endpoint(merchant))
+    record(entry_of(merchant))
     Preference.objects.create(merchant=merchant, channel="email", audience="payer")
     boss = User.objects.create_superuser("boss", password="correct-horse-battery-staple")
     made = {model: model._default_manager.order_by("pk").first() for model in apps.get_models()}
