@@ -29,6 +29,11 @@ from messaging.markup import badge, link
 from messaging.models import Resolution
 
 PAGE = "admin:merchants_approval_change"
+#: Kind of result -> the page of one.
+RESULT_PAGES = {
+    "resolution": "admin:messaging_resolution_change",
+    "unmatched_charge": "admin:payments_unmatchedcharge_change",
+}
 
 
 @admin.register(Approval)
@@ -119,7 +124,8 @@ class ApprovalAdmin(LookOnly, admin.ModelAdmin[Approval]):
     def came_of_it(self, approval: Approval) -> str:
         """A link to it."""
         kind, _, id_ = approval.result.partition(":")
-        return link("admin:messaging_resolution_change", approval.result, id_) if kind == "resolution" else "-"
+        page = RESULT_PAGES.get(kind)
+        return link(page, approval.result, id_) if page else "-"
 
 
 def pending(approval_id: str) -> Approval | None:

@@ -23,6 +23,7 @@ SUBJECT_PAGES: Final = {
     "payment": "admin:payments_payment_change",
     "gateway": "admin:payments_gatewaycircuit_change",
     "decline_block": "admin:payments_declineblock_change",
+    "unmatched_charge": "admin:payments_unmatchedcharge_change",
     "resolution": "admin:messaging_resolution_change",
     "delivery": "admin:notifications_delivery_change",
     "webhook_endpoint": "admin:notifications_webhookendpoint_change",

@@ -18,6 +18,7 @@ from console.period import Period
 from merchants.models import Approval
 from messaging.models import DeadLetter
 from payments.money import to_major_units
+from payments.unmatched_charge import count_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ def cards(request: HttpRequest, shown: Period | None) -> list[Card]:
     found = numbers_of_today(shown) if shown else []
     if request.user.has_perm("payments.view_payment"):
         found.append(unknown_payments())
+    if request.user.has_perm("payments.view_unmatchedcharge"):
+        found.append(unmatched_charges())
     if request.user.has_perm("messaging.view_deadletter"):
         found.append(open_letters())
     if request.user.has_perm("merchants.view_approval"):
@@ -70,6 +73,13 @@ def unknown_payments() -> Card:
     count = scalar("SELECT count(*) FROM payments_payment WHERE status = 'unknown'")
     href = listing("payments_payment", status__exact="unknown")
     return Card("Outcome unknown", f"{count}", href, "looked up by themselves", "warn" if count else "")
+
+
+def unmatched_charges() -> Card:
+    """Charges that no payment accounts for."""
+    count = count_open()
+    href = listing("payments_unmatchedcharge", state__exact="open")
+    return Card("Unmatched charges", f"{count}", href, "wait for a decision", "bad" if count else "")
 
 
 def open_letters() -> Card:

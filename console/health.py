@@ -17,6 +17,7 @@ from merchants import redis_buckets
 from merchants.fuse import redis_failures
 from messaging import heartbeats
 from payments import breaker
+from payments.unmatched_charge import count_open
 
 #: Processes that not everybody runs -> the command.
 SOMETIMES: Final = {"intake": "intake", "notifier": "worker --queues notifications webhooks"}
@@ -62,7 +63,7 @@ def health(request: HttpRequest) -> JsonResponse:
                     parts[name] = process(name, command=command)
         else:
             parts["worker"] = relay  # the relay process hosts the workers
-        parts |= gateways()
+        parts |= gateways() | unmatched_charges()
     if redis_buckets.url():
         parts["limits"] = limits()
     status = "healthy" if all(part == HEALTHY for part in parts.values()) else "degraded"
@@ -116,6 +117,13 @@ def limits() -> dict[str, Any]:
     except redis_failures():
         return {"status": "degraded", "detail": "Redis does not answer; most limits let everything through."}
     return HEALTHY
+
+
+def unmatched_charges() -> dict[str, dict[str, Any]]:
+    """Charges that no payment accounts for, while there are any: money moved, and staff must decide."""
+    count = count_open()
+    says = f"{count} wait for a decision; see the console's unmatched charges."
+    return {"unmatched_charges": {"status": "degraded", "detail": says}} if count else {}
 
 
 def gateways() -> dict[str, dict[str, Any]]:

@@ -60,6 +60,15 @@ GAUGES: Final = (
         "SELECT count(*) FROM messaging_deadletter WHERE state = 'open'",
     ),
     (
+        "payments_unmatched_charges",
+        "Charges at a gateway that no payment accounts for, by what is done about them.",
+        # The index `unmatched_charge_pending` has these two states, and nothing else.
+        """
+        SELECT count(*), gateway, state FROM payments_unmatchedcharge
+        WHERE state IN ('open', 'refunding') GROUP BY gateway, state
+        """,
+    ),
+    (
         "payments_decline_blocks",
         "Payers and merchants from whom nothing is accepted after many declines.",
         "SELECT count(*) FROM payments_declineblock WHERE lifted_at IS NULL AND ends_at > now()",

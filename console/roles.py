@@ -24,6 +24,7 @@ OPERATOR: Final = frozenset(
         "notifications.manage_webhookendpoint",
         "payments.pause_gateway",
         "payments.lift_declineblock",
+        *(f"payments.{verb}_unmatchedcharge" for verb in ("adopt", "refund", "dismiss")),
         "merchants.decide_approval",
     }
 )

@@ -25,8 +25,9 @@ from payments.gateways_admin import GatewayCircuitAdmin
 from payments.models import Attempt, GatewayEvent, Payment, PaymentEvent
 from payments.money import to_major_units
 from payments.operations import retry_now
+from payments.unmatched_charges_admin import UnmatchedChargeAdmin
 
-__all__ = ["DeclineBlockAdmin", "GatewayCircuitAdmin", "GatewayEventAdmin", "PaymentAdmin"]
+__all__ = ["DeclineBlockAdmin", "GatewayCircuitAdmin", "GatewayEventAdmin", "PaymentAdmin", "UnmatchedChargeAdmin"]
 
 
 def shorten(payment_id: UUID | None) -> str:

@@ -24,6 +24,7 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
     "processes": processes.signs_of_life,
     "gateways": gateways.configured,
     "breakers": gateways.held_up,
+    "unmatched charges": gateways.unmatched_charges,
     "mail": notifications.mail,
     "SMS": notifications.sms,
     "secrets": notifications.secrets,
@@ -33,7 +34,7 @@ CHECKS: Final[dict[str, Callable[[], Iterator[Finding]]]] = {
 ASK_POSTGRES: Final = frozenset(
     {
         *("durability", "replication", "migrations", "triggers", "clock", "notification queue"),
-        *("processes", "breakers", "secrets", "webhook endpoints"),
+        *("processes", "breakers", "unmatched charges", "secrets", "webhook endpoints"),
     }
 )
 

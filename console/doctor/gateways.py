@@ -13,6 +13,7 @@ from console.doctor.finding import Finding, failed, first_line, ok, warning
 from merchants.models import Mode
 from payments import breaker
 from payments.gateways import registry
+from payments.unmatched_charge import count_open
 
 #: How long (s) we wait for a gateway to take a connection.
 CONNECT_TIMEOUT: Final = 5.0
@@ -46,6 +47,16 @@ def reach(what: str, url: str) -> Finding:
         says = f"{place_of(url)} cannot be reached: {error.strerror or error}"
         return failed(what, says, "Start it (`python -m sandbox`), or correct SANDBOX_URL. Payments wait meanwhile.")
     return ok(what, f"{place_of(url)} takes connections")
+
+
+def unmatched_charges() -> Iterator[Finding]:
+    """Charges that no payment accounts for, and that wait for a decision of staff."""
+    count = count_open()
+    if count:
+        mend = "See `manage.py unmatched_charge list` and docs/reconciliation.md."
+        yield failed("unmatched charges", f"{count} at a gateway without a payment: money moved", mend)
+    else:
+        yield ok("unmatched charges", "none waits for a decision")
 
 
 def held_up() -> Iterator[Finding]:

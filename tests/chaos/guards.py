@@ -36,6 +36,9 @@ DATABASE_ERRORS = "tests/integration/test_database_errors.py::"
 LISTS = "tests/integration/test_lists.py::"
 BREAKER = "tests/integration/test_breaker.py::"
 INBOX = "tests/integration/test_inbox.py::"
+UNMATCHED = "tests/integration/test_unmatched_charges.py::"
+UNMATCHED_OPERATED = "tests/integration/test_unmatched_charges_operated.py::"
+RECONCILE = "tests/integration/test_reconcile.py::"
 REPLAY = "tests/integration/test_replay.py::"
 RESOLUTIONS = "tests/integration/test_resolutions.py::"
 DEAD_LETTERS = "tests/integration/test_dead_letters.py::"
@@ -1068,6 +1071,146 @@ GUARDS = [
         "return ring(tuple(settings.ENCRYPTION_KEYS)).encrypt(secret.encode()).decode()",
         "return secret",
         "tests/integration/test_webhook_dispatch.py::test_secrets_are_never_in_the_clear_in_the_database",
+    ),
+    guard(
+        "unmatched: a webhook of a charge without a payment is recorded",
+        "payments/operations/inbox.py",
+        "    record_unmatched(event, news, None)\n",
+        "",
+        INBOX + "test_a_charge_of_an_unknown_payment_is_never_only_a_log_line",
+    ),
+    guard(
+        "unmatched: a webhook of a charge with another amount is recorded",
+        "payments/operations/inbox.py",
+        '        record_unmatched(event, news, payment)\n        return "contradicts',
+        '        return "contradicts',
+        INBOX + "test_a_charge_of_other_terms_than_its_payment_is_recorded",
+    ),
+    guard(
+        "unmatched: a second charge of a payment is recorded",
+        "payments/operations/unmatched_charges.py",
+        "return None if payment.gateway_reference == facts.reference else Reason.SECOND_CHARGE",
+        "return None",
+        RECONCILE + "test_every_charge_without_its_payment_is_found_and_recorded_once",
+    ),
+    guard(
+        "unmatched: another charge under a payment's key is recorded",
+        "payments/operations/outcomes.py",
+        "    record_unless_matched(facts, payment, source=Source.LOOK_UP)\n",
+        "",
+        UNMATCHED + "test_another_charge_under_a_payments_key_is_recorded",
+    ),
+    guard(
+        "unmatched: a second charge that a late answer names is recorded",
+        "payments/operations/outcomes.py",
+        "        record_unless_matched(second_charge_of(payment, answer.reference), payment, source=Source.LOOK_UP)\n",
+        "",
+        UNMATCHED + "test_a_second_charge_that_a_late_answer_names_is_recorded",
+    ),
+    guard(
+        "unmatched: the key of a refund is stable",
+        "payments/unmatched_charge.py",
+        'f"{self.gateway}:{self.reference}".encode()',
+        'f"{self.gateway}:{self.pk}".encode()',
+        UNMATCHED + "test_the_key_of_a_refund_survives_a_database_that_forgot_the_review",
+    ),
+    guard(
+        "unmatched: a refund that may have been taken is looked up before it is sent again",
+        "payments/operations/refund_unmatched_charge.py",
+        "    if claim.attempt > 1:\n        earlier",
+        "    if False:\n        earlier",
+        UNMATCHED + "test_a_refund_past_the_key_window_is_never_sent_again",
+    ),
+    guard(
+        "unmatched: a refund is never sent again past the key window",
+        "payments/operations/refund_unmatched_charge.py",
+        "if not claim.may_send:",
+        "if False:",
+        UNMATCHED + "test_a_refund_past_the_key_window_is_never_sent_again",
+    ),
+    guard(
+        "unmatched: a refusal of a second refund request is looked up",
+        "payments/operations/refund_unmatched_charge.py",
+        "if isinstance(answer, RefundRefused) and claim.attempt > 1:",
+        "if False:",
+        UNMATCHED + "test_a_refusal_after_a_request_without_an_answer_proves_nothing_by_itself",
+    ),
+    guard(
+        "unmatched: attempts of a refund are fenced",
+        "payments/operations/refund_unmatched_charge.py",
+        "pk=claim.charge_id, state=State.REFUNDING, refund_attempts=claim.attempt\n",
+        "pk=claim.charge_id, state=State.REFUNDING\n",
+        UNMATCHED + "test_a_late_answer_never_settles_the_attempt_of_another_worker",
+    ),
+    guard(
+        "unmatched: a refund waits while its attempt is under way",
+        "payments/operations/refund_unmatched_charge.py",
+        "pk=charge_id, state=State.REFUNDING, next_attempt_at__lte=Now()",
+        "pk=charge_id, state=State.REFUNDING",
+        UNMATCHED + "test_a_refund_without_an_answer_is_looked_up_and_never_sent_twice",
+    ),
+    guard(
+        "unmatched: a paused gateway makes no refunds",
+        "payments/operations/refund_unmatched_charge.py",
+        "if charge.gateway in breaker.troubles(now=now):",
+        "if False:",
+        UNMATCHED + "test_a_paused_gateway_refunds_nothing",
+    ),
+    guard(
+        "unmatched: nothing is decided while a payment may take the charge",
+        "payments/operations/resolve_unmatched_charge.py",
+        "if (awaiting := _payment_under_way(charge)) is not None:",
+        "if (awaiting := None) is not None:",
+        UNMATCHED + "test_nothing_is_decided_while_a_payment_may_still_take_the_charge",
+    ),
+    guard(
+        "unmatched: a taken order is not adopted again",
+        "payments/operations/resolve_unmatched_charge.py",
+        'raise AdoptionRefused(f"Payment {holder} has',
+        'print(f"Payment {holder} has',
+        UNMATCHED + "test_an_order_that_another_payment_holds_is_never_paid_twice",
+    ),
+    guard(
+        "unmatched: a review is closed only by a payment of its terms",
+        "payments/unmatched_charge_jobs.py",
+        "            AND payment.amount_captured = charge.amount AND payment.currency = charge.currency\n",
+        "",
+        UNMATCHED + "test_a_charge_of_another_amount_matches_no_payment",
+    ),
+    guard(
+        "unmatched: a payment that gets a resolved charge is flagged",
+        "payments/unmatched_charge_jobs.py",
+        "return len(closed) + flag_claimed_again(limit=limit)",
+        "return len(closed)",
+        UNMATCHED + "test_a_payment_that_gets_a_resolved_charge_is_flagged_once",
+    ),
+    guard(
+        "unmatched: refunds above the threshold need a second approver",
+        "payments/operations/refund_approval.py",
+        "if not needs_second_approver(REFUND_REQUESTED, sums, who):",
+        "if True:",
+        UNMATCHED_OPERATED + "test_a_refund_above_the_threshold_waits_for_a_second_approver",
+    ),
+    guard(
+        "reconcile: a payment whose charge is unknown to the gateway is reported",
+        "payments/operations/reconcile.py",
+        "if payment.gateway_reference not in self.listed:",
+        "if False:",
+        RECONCILE + "test_a_payment_whose_charge_the_gateway_does_not_know_is_a_difference",
+    ),
+    guard(
+        "reconcile: no payment but an unknown one is called earlier",
+        "payments/operations/retry.py",
+        "if found is not None and found.payment.status == Status.UNKNOWN:",
+        "if found is not None:",
+        RECONCILE + "test_no_payment_but_an_unknown_one_is_called_earlier",
+    ),
+    guard(
+        "reconcile: a page that cannot be read hides no charge",
+        "payments/gateways/sandbox_refunds.py",
+        "charges=[read_listed(charge) for charge in data]",
+        'charges=[read_listed(charge) for charge in data if len(charge["currency"]) == 3]',
+        RECONCILE + "test_a_page_that_cannot_be_read_fails_the_comparison_instead_of_hiding_charges",
     ),
 ]
 

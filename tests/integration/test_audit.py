@@ -32,6 +32,7 @@ from payments.models import DeclineBlock, GatewayCircuit, Payment
 from payments.operations import retry_now
 from tests.claiming import claim_one, settle_one
 from tests.dying import fail, letter
+from tests.unmatched import entry_of, record
 
 pytestmark = pytest.mark.django_db
 #: See tests/doors.py.
@@ -210,6 +211,10 @@ def block(merchant):
     return DeclineBlock.objects.create(merchant=merchant, mode="test", declines=9, began_at=now, ends_at=until).pk
 
 
+def orphan(merchant):
+    return record(entry_of(merchant)).pk
+
+
 @pytest.fixture
 def scene(accept, merchant, settings, root):
     """Address -> what is posted to it, and what its entry is called."""
@@ -267,6 +272,9 @@ def scene(accept, merchant, settings, root):
         "payments_payment_export": (None, WHY, "payments.exported"),
         "payments_gatewaycircuit_pause": (gateway, WHY, "gateway.paused"),
         "payments_gatewaycircuit_resume": (paused, WHY, "gateway.resumed"),
+        "payments_unmatchedcharge_adopt": (lambda: orphan(merchant), WHY, "unmatched_charge.adopted"),
+        "payments_unmatchedcharge_refund": (lambda: orphan(merchant), WHY, "unmatched_charge.refund_requested"),
+        "payments_unmatchedcharge_dismiss": (lambda: orphan(merchant), WHY, "unmatched_charge.dismissed"),
         "payments_declineblock_lift": (lambda: block(merchant), WHY, "decline_block.lifted"),
         "notifications_delivery_redeliver": (delivery, WHY, "delivery.redelivered"),
         f"{hook}_add": (None, new, "webhook_endpoint.created"),
