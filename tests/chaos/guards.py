@@ -489,7 +489,7 @@ GUARDS = [
     ),
     guard(
         "a webhook without a reference is no approval",
-        "payments/gateways/sandbox.py",
+        "payments/gateways/sandbox_documents.py",
         '    return value if isinstance(value, str) else ""\n',
         "    return str(value)\n",
         INBOX + "test_an_event_that_does_not_fit_changes_nothing_and_is_kept",

@@ -405,7 +405,7 @@ def test_without_rabbitmq_an_event_is_never_taken_for_a_message_to_an_actor(memo
         ({"actor": "", "body": body_of(envelope(queue_name="webhooks"))}, "wrong_queue"),
         ({"actor": "", "body": body_of(envelope(options={"eta": FAR_ETA_MS}))}, "option_not_allowed"),
     ],
-    ids=str,
+    ids=["gateway event id", "payment id", "actor", "no message", "queue", "eta"],
 )
 def test_without_rabbitmq_what_no_worker_accepts_is_a_dead_letter_and_stops_nothing(accept, memory, row, cause):
     """There is no dead-letter queue in memory: it would be lost, or end the relay again and again."""
