@@ -188,6 +188,8 @@ LIST_ACTORS = {"process_payments": ENV.payments_per_message}
 ACTOR_ID_TYPES = {
     "process_payments": "uuid",
     "handle_gateway_events": "integer",
+    "look_up_payments": "uuid",
+    "refund_unmatched_charges": "integer",
     "continue_resolutions": "integer",
     "fan_out_events": "uuid",
     "send_messages": "uuid",

@@ -23,8 +23,8 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_REQUEST_ID_LENGTH: Final = 128
 #: Ids of rows are positive `bigint`s.
 MAX_ROW_ID: Final = 2**63 - 1
-#: More than any release retries a message.
-MAX_ESCAPES: Final = 1_000
+#: What fits the `attempts` of a dead letter with one more. While PostgreSQL is at fault, a message escapes without end.
+MAX_ESCAPES: Final = 2**31 - 2
 #: The last millisecond of the year 9999.
 MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 #: Years that a time in an option may be in; PostgreSQL and Python can both hold them in every time zone.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings
 from dramatiq import Message
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -34,6 +34,8 @@ from tests.hostile_messages import (
 )
 
 ID = ACTORS["payments"][1]
+#: No example depends on the speed of the machine.
+PATIENT = hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def refusal(body, queue="payments"):
@@ -61,7 +63,7 @@ OPTIONS = st.fixed_dictionaries(
     {},
     optional={
         "replay_of": st.integers(1, MAX_ROW_ID),
-        "escapes": st.integers(1, LIMIT),
+        "escapes": st.integers(1, MAX_ESCAPES),
         "first_failed_at": TIMES.map(datetime.isoformat),
     },
 )
@@ -83,7 +85,7 @@ def row(queue, actor, ids, request_id, options):
     return relay.Row(**{name: values.get(name, 0) for name in relay.Row._fields})
 
 
-@hypothesis_settings(max_examples=200)
+@PATIENT
 @given(rows_of_one_message())
 def test_whatever_the_relay_publishes_is_accepted(rows):
     sent = relay.to_message(rows)
@@ -113,7 +115,7 @@ def test_every_actor_is_known_by_the_type_of_its_ids():
 # --- anything else
 
 
-@hypothesis_settings(max_examples=200)
+@PATIENT
 @given(st.sampled_from(sorted(ACTORS)).flatmap(lambda queue: st.tuples(st.just(queue), hostile_bodies(queue))))
 def test_no_message_raises_anything_but_its_refusal(hostile):
     queue, body = hostile
@@ -130,11 +132,13 @@ def test_no_message_raises_anything_but_its_refusal(hostile):
     check_payload(message.kwargs, queue=queue, actor=message.actor_name)
 
 
+@PATIENT
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_their_refusal(body):
     assert refusal(body).code in {"undecodable", "fields_invalid"}
 
 
+@PATIENT
 @given(st.dictionaries(st.text(max_size=5) | st.sampled_from(["ids", "*"]), JSON_VALUES, max_size=3))
 def test_no_payload_of_a_row_raises_anything_but_its_refusal(payload):
     with pytest.raises(InvalidMessage):
