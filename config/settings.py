@@ -230,6 +230,7 @@ SCHEDULED_COLUMNS = {
     "payments_payment": ["revive_at", "next_attempt_at", "lease_expires_at"],
     "payments_gatewayevent": ["revive_at"],
     "payments_gatewaycircuit": ["open_until", "probing_until"],
+    "payments_unmatchedcharge": ["stuck_check_at", "next_attempt_at"],
     "notifications_delivery": ["revive_at", "next_attempt_at", "lease_expires_at"],
 }
 #: What runs beside the relay, in a thread of its own, for the rooms that subscribe to events.

@@ -11,7 +11,7 @@ from payments import transitions, velocity
 from payments.gateways.base import Approved, ConflictingCharge, Declined, LookupAnswer, RequestRejected
 from payments.models import Payment
 from payments.operations import orders
-from payments.operations.claims import abandon_open_attempts
+from payments.operations.claims import Claim, abandon_open_attempts
 from payments.operations.unmatched_charges import ChargeFacts, record_unless_matched, second_charge_of
 from payments.states import IN_WORK, Status
 from payments.transitions import Change
@@ -74,6 +74,23 @@ def flag_conflict(payment: Payment, charge: ConflictingCharge, *, now: datetime)
         order_id=payment.order_id,
     )
     record_unless_matched(facts, payment, source=Source.LOOK_UP)
+
+
+def record_lost_payment(claim: Claim, approval: Approved) -> None:
+    """Record the charge of a payment that does not exist any more: a failover has lost it during the call."""
+    request = claim.request
+    log.error("payment_lost", payment_id=str(request.payment_id), reference=approval.reference)
+    facts = ChargeFacts(
+        gateway=claim.gateway.name,
+        reference=approval.reference,
+        amount=request.amount,
+        currency=request.currency,
+        gateway_key=request.key,
+        gateway_payment_id=str(request.payment_id),
+        merchant_slug=request.merchant,
+        order_id=request.order_id,
+    )
+    record_unless_matched(facts, None, source=Source.LOOK_UP)
 
 
 def learn(payment: Payment, answer: LookupAnswer, *, now: datetime) -> bool:

@@ -26,7 +26,7 @@ from payments.gateways.base import (
 )
 from payments.models import Attempt, Payment
 from payments.operations import outcomes, schedule
-from payments.operations.claims import Call, Claim, Locked, is_too_old, lock_payments, open_attempts
+from payments.operations.claims import Call, Claim, is_too_old, lock_payments, open_attempts
 from payments.operations.evidence import Consequence, consequence_of, earlier_requests
 from payments.states import AttemptKind, Outcome, Status
 
@@ -73,11 +73,14 @@ def settle_approvals(answered: Sequence[Answered]) -> list[Answered]:
 
     Several wait for no lock; returns those whose payments somebody else has locked.
     """
-    found = lock_payments(ids_of(answered), skip_locked=True) if len(answered) > 1 else lock_all(answered)
+    found = lock_payments(ids_of(answered), skip_locked=len(answered) > 1)
+    if not found and len(answered) == 1:
+        outcomes.record_lost_payment(answered[0].claim, approval_of(answered[0]))
+        return []
     if not found:
         return list(answered)
-    ours, now = {payment.pk for payment, _, _ in found}, found[0].now
-    free = [one for one in answered if one.claim.request.payment_id in ours]
+    by_id, now = {payment.pk: payment for payment, _, _ in found}, found[0].now
+    free = [one for one in answered if one.claim.request.payment_id in by_id]
     news = {one.claim.request.payment_id: one for one in record_answers(free, now=now)}
     failpoint("charge.settling")
     told = [(payment, news[payment.pk]) for payment, _, _ in found if payment.pk in news]
@@ -85,7 +88,10 @@ def settle_approvals(answered: Sequence[Answered]) -> list[Answered]:
     for payment, one in told:
         if not holds(payment, one):
             take_up_late(payment, one.answer, now=now)
-    return [one for one in answered if one.claim.request.payment_id not in ours]
+    for one in free:  # recorded before, or a failover has lost the attempt and the claim
+        if one.claim.request.payment_id not in news:
+            outcomes.learn(by_id[one.claim.request.payment_id], one.answer, now=now)
+    return [one for one in answered if one.claim.request.payment_id not in by_id]
 
 
 @transaction.atomic(durable=True)
@@ -93,7 +99,11 @@ def settle_other(one: Answered) -> Claim | None:
     """Settle any reply but an approval; return a new claim where another call is due at once."""
     asked_at = clock.elapsed_seconds()
     claim, answer = one
-    ((payment, now, in_trouble),) = lock_all([one])
+    found = lock_payments(ids_of([one]))
+    if not found:
+        log.error("payment_lost", payment_id=str(claim.request.payment_id), answer=type(answer).__name__)
+        return None
+    ((payment, now, in_trouble),) = found
     if not record_answers([one], now=now):
         return None  # settled before; only the news of its commit was lost
     failpoint("charge.settling")
@@ -117,13 +127,6 @@ def settle_other(one: Answered) -> Claim | None:
 def ids_of(answered: Sequence[Answered]) -> list[UUID]:
     """The ids of the payments that the answers are about."""
     return [one.claim.request.payment_id for one in answered]
-
-
-def lock_all(answered: Sequence[Answered]) -> list[Locked]:
-    """The payments that the answers are about, all of them."""
-    found = lock_payments(ids_of(answered))
-    assert len(found) == len(answered), "payments are never deleted, and each has one claim"
-    return found
 
 
 def approval_of(one: Answered) -> Approved:

@@ -439,6 +439,20 @@ GUARDS = [
         "tests/unit/test_clock.py::test_durations_include_the_time_for_which_the_machine_was_suspended",
     ),
     guard(
+        "an approval of a lost payment is recorded",
+        "payments/operations/settle.py",
+        "        outcomes.record_lost_payment(answered[0].claim, approval_of(answered[0]))\n",
+        "        pass\n",
+        EVIDENCE + "test_an_approval_of_a_payment_that_was_lost_during_the_call_is_recorded",
+    ),
+    guard(
+        "an approval whose attempt was lost is proof",
+        "payments/operations/settle.py",
+        "            outcomes.learn(by_id[one.claim.request.payment_id], one.answer, now=now)\n",
+        "            pass\n",
+        EVIDENCE + "test_an_approval_settles_a_payment_whose_claim_was_lost_during_the_call",
+    ),
+    guard(
         "nothing is sent again past the key window",
         "payments/operations/settle.py",
         "if now + claim.gateway.lease >= window_ends or is_too_old(payment, now=now):",

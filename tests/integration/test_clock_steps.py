@@ -176,7 +176,17 @@ def test_every_scheduled_column_is_listed(settings):
         cursor.execute(
             "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'"
             " AND column_name = ANY(%s)",
-            [["available_at", "revive_at", "next_attempt_at", "lease_expires_at", "open_until", "probing_until"]],
+            [
+                [
+                    "available_at",
+                    "revive_at",
+                    "next_attempt_at",
+                    "lease_expires_at",
+                    "open_until",
+                    "probing_until",
+                    "stuck_check_at",
+                ]
+            ],
         )
         found = {name for (name,) in cursor.fetchall()}
     assert found == {f"{table}.{column}" for table, columns in settings.SCHEDULED_COLUMNS.items() for column in columns}

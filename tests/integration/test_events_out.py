@@ -156,7 +156,7 @@ def test_an_event_costs_one_statement_and_asks_for_no_merchant(accept, sandbox, 
     claim and a settlement lock the payment and write an attempt besides.
     """
     blocks_in_force.renew()  # once a second
-    with django_assert_num_queries(4):  # and one more by the fixture, to read the payment
+    with django_assert_num_queries(5):  # and the notification, and one more by the fixture, to read the payment
         payment = accept(order_id="o-1")
     with django_assert_num_queries(5):
         claim = claim_one(payment.pk)

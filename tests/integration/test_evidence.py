@@ -17,8 +17,10 @@ from payments.gateways.base import (
     Unavailable,
 )
 from payments.idempotency import gateway_key_base
-from payments.models import Payment
+from payments.models import Payment, UnmatchedCharge
 from payments.operations import process_payments
+from payments.operations.claims import claim_payments
+from payments.operations.settle import Answered, settle
 from payments.states import AttemptKind, Outcome
 from tests.claiming import claim_one, settle_one
 
@@ -216,6 +218,37 @@ def test_a_payment_without_a_base_keeps_the_key_that_the_gateway_knows(accept):
     payment = accept()
     payment.gateway_key_base = ""
     assert payment.gateway_key == f"{payment.pk}:charge:1"
+
+
+def test_an_approval_of_a_payment_that_was_lost_during_the_call_is_recorded(accept, sandbox):
+    lost = accept(order_id="o-1")
+    claim = claim_one(lost.pk)
+    forget_everything()
+    assert settle_one(claim, Approved(reference="ch_1")) is None
+    recorded = UnmatchedCharge.objects.values_list("reference", "gateway_key", "amount", "gateway_payment_id")
+    assert list(recorded) == [("ch_1", claim.request.key, 1000, str(lost.pk))]
+
+
+@pytest.mark.parametrize("reply", ["declined", "rejected", "unavailable", "unknown"])
+def test_any_other_reply_about_a_lost_payment_ends_without_a_trace(accept, reply):
+    claim = claim_one(accept().pk)
+    forget_everything()
+    assert settle_one(claim, REPLIES[reply]) is None
+    assert not UnmatchedCharge.objects.exists()
+
+
+@pytest.mark.parametrize("companions", [0, 1])
+def test_an_approval_settles_a_payment_whose_claim_was_lost_during_the_call(accept, companions):
+    """A failover has kept the payment and lost its attempt: the approval is proof all the same."""
+    payment = accept(order_id="o-1")
+    others = [accept(key=f"other-{number}") for number in range(companions)]
+    claims = claim_payments([payment.pk, *(other.pk for other in others)])
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE payments_attempt")
+    Payment.objects.filter(pk=payment.pk).update(lease_expires_at=None, next_attempt_at=HOUR_AGO)
+    settle([Answered(claim, Approved(reference=f"ch_{claim.request.payment_id}")) for claim in claims])
+    payment.refresh_from_db()
+    assert (payment.status, payment.gateway_reference) == ("succeeded", f"ch_{payment.pk}")
 
 
 def forget_everything():

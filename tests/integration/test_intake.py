@@ -408,7 +408,7 @@ def deliver(*bodies):
 
 def test_messages_that_come_together_are_accepted_by_one_statement(django_assert_num_queries):
     blocks_in_force.renew()  # once a second
-    with django_assert_num_queries(4):  # BEGIN and COMMIT, and the merchant
+    with django_assert_num_queries(5):  # BEGIN and COMMIT, the merchant, and the notification
         settled, _ = deliver(*(body_of(key=f"key-{number}", order_id=f"o-{number}") for number in range(20)))
     assert settled == set(range(20))
     assert Payment.objects.count() == work().count() == 20
