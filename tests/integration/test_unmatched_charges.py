@@ -56,6 +56,12 @@ def refunds(sandbox):
 # --- found by replies
 
 
+def only_review():
+    charges = list(UnmatchedCharge.objects.all())
+    assert len(charges) == 1
+    return charges[0]
+
+
 def conflicting(reference="ch_77", amount=1, currency="EUR"):
     conflict = ConflictingCharge(reference=reference, amount=amount, currency=currency, payment_id="other")
     return OutcomeUnknown(detail="another charge", conflict=conflict)
@@ -64,7 +70,7 @@ def conflicting(reference="ch_77", amount=1, currency="EUR"):
 def test_another_charge_under_a_payments_key_is_recorded(accept):
     payment = accept(order_id="o-1")
     settle_one(claim_one(payment.pk), conflicting())
-    charge = UnmatchedCharge.objects.get()
+    charge = only_review()
     assert (charge.reference, charge.reason, charge.source) == ("ch_77", "amount_differs", "look_up")
     assert (charge.gateway_key, charge.merchant_slug, charge.amount) == (payment.gateway_key, "shop", 1)
 
@@ -83,7 +89,7 @@ def test_a_second_charge_that_a_late_answer_names_is_recorded(accept):
     Payment.objects.filter(pk=payment.pk).update(lease_expires_at=Now())
     settle_one(claim_one(payment.pk), Approved(reference="ch_1"))
     settle_one(claim, Approved(reference="ch_2"))
-    charge = UnmatchedCharge.objects.get()
+    charge = only_review()
     assert (charge.reference, charge.reason, charge.gateway_payment_id) == ("ch_2", "second_charge", str(payment.pk))
     payment.refresh_from_db()
     assert payment.error_code == "charged_twice"
