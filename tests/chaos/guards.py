@@ -257,8 +257,8 @@ GUARDS = [
     guard(
         "an answer to a locked payment holds up no other",
         "payments/operations/settle.py",
-        "lock_payments(ids_of(answered), skip_locked=True) if len(answered) > 1 else",
-        "",
+        "lock_payments(ids_of(answered), skip_locked=len(answered) > 1)",
+        "lock_payments(ids_of(answered))",
         LISTS + "test_an_answer_to_a_payment_that_somebody_has_locked_holds_up_no_other",
     ),
     guard(
