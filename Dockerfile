@@ -8,7 +8,8 @@
 #
 # Health differs by process, so the checks stand in docker-compose.yml and not here.
 
-FROM python:3.11.14-slim-bookworm AS python
+# Python 3.11.16. The digest decides what is built on; the tag is for the reader. docs/deployment.md says how to renew it.
+FROM python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b AS python
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -17,11 +18,11 @@ ENV PYTHONUNBUFFERED=1 \
 
 FROM python AS builder
 COPY requirements.txt /
-# Wheels only: no package runs code of its own here, and no compiler is needed. The environment gets no pip,
-# because nothing shall be installed into a running container.
+# Wheels only: no package runs code of its own here, and no compiler is needed. Each must have a hash that
+# requirements.txt lists. The environment gets no pip, because nothing shall be installed into a running container.
 RUN --mount=type=cache,target=/pip-cache \
     python -m venv --without-pip /venv \
-    && /usr/local/bin/python -m pip --cache-dir /pip-cache --python /venv/bin/python install --only-binary :all: --requirement /requirements.txt
+    && /usr/local/bin/python -m pip --cache-dir /pip-cache --python /venv/bin/python install --require-hashes --only-binary :all: --requirement /requirements.txt
 
 
 FROM python AS final

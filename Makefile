@@ -49,10 +49,10 @@ fmt: $(VENV)/dev.installed ## Format the code and mend what can be mended by its
 hooks: $(VENV)/dev.installed ## Install the git hooks (pre-commit)
 	$(BIN)/pre-commit install
 
-lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt
+lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt, each package with the hashes of its files
 	@for name in requirements requirements-local requirements-dev requirements-bench; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
-			--no-emit-index-url --no-emit-find-links $$name.in --output-file $$name.txt || exit 1; \
+			--generate-hashes --no-emit-index-url --no-emit-find-links $$name.in --output-file $$name.txt || exit 1; \
 	done
 
 schema: $(VENV)/dev.installed $(CATALOGUES) ## Write openapi.yaml anew
@@ -82,17 +82,17 @@ $(VENV)/bin/python:
 # The stamps say what was installed last; a changed requirements file installs anew.
 $(VENV)/run.installed: $(VENV)/bin/python requirements-local.txt
 	@echo "Installing packages into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet -r requirements-local.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-local.txt
 	@touch $@
 
 $(VENV)/dev.installed: $(VENV)/bin/python requirements-dev.txt
 	@echo "Installing packages into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/run.installed
 
 # None of what the peers of the benchmark need is ours.
 $(PEERS)/installed: $(VENV)/bin/python requirements-bench.txt
 	@echo "Installing packages into $(PEERS) …"
 	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet -r requirements-bench.txt
+	@$(PEERS)/bin/python -m pip install --quiet --require-hashes -r requirements-bench.txt
 	@touch $@

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from deploy.pins import pin_faults
 from deploy.vulnerabilities import NoData, complaint_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -95,6 +96,7 @@ def artefacts() -> list[Check]:
         tool("workflows", "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows),
         tool("Dockerfile", "hadolint", "Dockerfile"),
         tool("shell scripts", "shellcheck", *shell_scripts()),
+        Check("hashes and digests", check_pins),
     ]
 
 
@@ -147,6 +149,12 @@ def tool(name: str, program: str, *arguments: str) -> Check:
 def manage(name: str, *arguments: str) -> Check:
     """A check that runs a management command."""
     return Check(name, lambda: execute(sys.executable, "manage.py", *arguments))
+
+
+def check_pins() -> None:
+    """Raise CheckFailed when a package has no hash or an image no digest."""
+    if faults := pin_faults():
+        raise CheckFailed("\n".join(faults))
 
 
 def audit_packages() -> None:
