@@ -12,6 +12,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from core.triggers import FSM, Protect
+
 
 class OutboxMessage(models.Model):
     """A message to publish. It exists from the commit that staged it until the broker confirmed it."""
@@ -219,14 +221,12 @@ class DeadLetter(models.Model):
             ),
         ]
         triggers: ClassVar = [
-            pgtrigger.FSM(
+            FSM(
                 name="resolved_once",
                 field="state",
                 transitions=[("open", to) for to in ("replayed", "discarded", "superseded")],
             ),
-            pgtrigger.Protect(
-                name="open_letters_are_kept", operation=pgtrigger.Delete, condition=pgtrigger.Q(old__state="open")
-            ),
+            Protect(name="open_letters_are_kept", operation=pgtrigger.Delete, condition=pgtrigger.Q(old__state="open")),
         ]
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from core.triggers import Protect
 from merchants.models import Merchant, Mode
 from payments.ids import uuid7
 
@@ -260,7 +261,7 @@ class DeliveryAttempt(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["delivery", "number"], name="one_attempt_per_claim"),
         ]
-        triggers: ClassVar = [pgtrigger.Protect(name="tries_are_kept", operation=pgtrigger.Update)]
+        triggers: ClassVar = [Protect(name="tries_are_kept", operation=pgtrigger.Update)]
 
     def __str__(self) -> str:
         return f"{self.number}: {self.outcome}"

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from core.triggers import FSM, OwnerOnly, Protect, ReadOnly
 from merchants.models import Merchant, Mode
 from payments.ids import uuid7
 from payments.states import FINAL, HOLDING, IN_WORK, LEGAL_MOVES, AttemptKind, Outcome, Status
@@ -192,7 +193,7 @@ class Payment(models.Model):
             ),
         ]
         triggers: ClassVar = [
-            pgtrigger.FSM(
+            FSM(
                 name="legal_moves",
                 field="status",
                 transitions=MOVES,
@@ -201,16 +202,33 @@ class Payment(models.Model):
                     f"OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN ({', '.join(map(str, MOVES))})"
                 ),
             ),
-            pgtrigger.Protect(
+            Protect(
                 name="fence_never_falls",
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Q(new__fence__lt=pgtrigger.F("old__fence")),
             ),
-            pgtrigger.ReadOnly(
+            ReadOnly(
                 name="what_was_asked_stays",
                 fields=["id", "merchant", "mode", "amount", "currency", "order_id", "created_at"],
             ),
-            pgtrigger.Protect(name="payments_are_kept", operation=pgtrigger.Delete),
+            Protect(name="payments_are_kept", operation=pgtrigger.Delete),
+            # No process creates a payment that is paid already. The owner does, for the demo.
+            OwnerOnly(
+                name="payments_begin_pending",
+                operation=pgtrigger.Insert,
+                condition=pgtrigger.Condition(
+                    "NEW.status <> 'pending' OR NEW.amount_captured <> 0 OR NEW.amount_refunded <> 0 OR NEW.fence <> 0"
+                ),
+            ),
+            Protect(
+                name="recorded_charge_is_kept",
+                operation=pgtrigger.Update,
+                # As text: pgtrigger would compare with null in mind, and these columns have none.
+                condition=pgtrigger.Condition(
+                    "OLD.amount_captured > 0 AND (NEW.amount_captured < OLD.amount_captured"
+                    " OR NEW.gateway_reference <> OLD.gateway_reference OR NEW.key_number <> OLD.key_number)"
+                ),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -259,7 +277,18 @@ class Attempt(models.Model):
                 name="attempt_finished_iff_outcome",
             ),
         ]
-        triggers: ClassVar = [pgtrigger.Protect(name="attempts_are_kept", operation=pgtrigger.Delete)]
+        triggers: ClassVar = [
+            Protect(name="attempts_are_kept", operation=pgtrigger.Delete),
+            # An answer that comes after its attempt was given up completes it; no answer replaces another.
+            Protect(
+                name="recorded_answer_is_kept",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(
+                    f"OLD.outcome NOT IN ('', '{Outcome.ABANDONED.value}') AND (NEW.outcome <> OLD.outcome"
+                    " OR NEW.code <> OLD.code OR NEW.gateway_reference <> OLD.gateway_reference)"
+                ),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.gateway_key} {self.outcome or 'in flight'}"
@@ -291,7 +320,7 @@ class PaymentEvent(models.Model):
             models.UniqueConstraint(fields=["payment", "version"], name="one_event_per_version"),
         ]
         triggers: ClassVar = [
-            pgtrigger.Protect(name="events_are_kept", operation=pgtrigger.Update | pgtrigger.Delete),
+            Protect(name="events_are_kept", operation=pgtrigger.Update | pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:
@@ -326,6 +355,17 @@ class IdempotencyKey(models.Model):
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["merchant", "key"], name="one_request_per_idempotency_key"),
+        ]
+        triggers: ClassVar = [
+            # A key may be claimed before its answer is known; the answer is stored once.
+            Protect(
+                name="stored_answer_is_kept",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(
+                    "NEW.fingerprint <> OLD.fingerprint OR (OLD.body <> '' AND (NEW.body <> OLD.body"
+                    " OR NEW.status_code <> OLD.status_code OR NEW.location <> OLD.location))"
+                ),
+            ),
         ]
 
     def __str__(self) -> str:

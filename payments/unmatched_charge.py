@@ -13,6 +13,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from core.triggers import FSM, Protect, ReadOnly
+
 
 class State(models.TextChoices):
     """Where the review of an unmatched charge stands."""
@@ -153,7 +155,7 @@ class UnmatchedCharge(models.Model):
             ),
         ]
         triggers: ClassVar = [
-            pgtrigger.FSM(
+            FSM(
                 name="unmatched_charge_legal_moves",
                 field="state",
                 transitions=MOVES,
@@ -161,14 +163,14 @@ class UnmatchedCharge(models.Model):
                     f"OLD.state <> NEW.state AND (OLD.state, NEW.state) NOT IN ({', '.join(map(str, MOVES))})"
                 ),
             ),
-            pgtrigger.ReadOnly(
+            ReadOnly(
                 name="unmatched_charge_immutable",
                 fields=[
                     *("gateway", "reference", "gateway_key", "gateway_payment_id", "merchant_slug", "order_id"),
                     *("amount", "currency", "charged_at", "reason", "source", "created_at"),
                 ],
             ),
-            pgtrigger.Protect(name="unmatched_charges_are_kept", operation=pgtrigger.Delete),
+            Protect(name="unmatched_charges_are_kept", operation=pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from console.doctor.finding import Finding, failed, first_line, ok, warning
+from core.triggers import weakened
 from messaging.commit_durability import WEAK_VALUES
 
 #: The oldest major version that the tests run against.
@@ -26,6 +27,8 @@ SERVER_SETTINGS: Final = {
 DURABLE: Final = (*SERVER_SETTINGS, "synchronous_commit")
 #: What pgtrigger says of a trigger that is there as the code has it.
 IN_FORCE: Final = "installed"
+#: What we say of one whose function is another than the code has.
+WEAKENED: Final = "weakened (its function was replaced)"
 
 
 def server() -> Iterator[Finding]:
@@ -89,8 +92,9 @@ def migrations() -> Iterator[Finding]:
 
 
 def triggers() -> Iterator[Finding]:
-    """The triggers that hold the invariants against raw SQL are there, unchanged and switched on."""
+    """The triggers that hold the invariants against raw SQL are there, switched on, and unchanged in every part."""
     states = {trigger.get_uri(model): state_of(model, trigger) for model, trigger in pgtrigger.registered()}
+    states |= {name: WEAKENED for name in weakened() if states[name] == IN_FORCE}
     faults = [f"{name} is {state}" for name, state in states.items() if state != IN_FORCE]
     if not faults:
         yield ok("triggers", f"all {len(states)} installed")

@@ -3,11 +3,13 @@
 import uuid
 from typing import ClassVar
 
+import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from core.triggers import Protect
 from merchants.models.people import Merchant, Mode, User
 
 
@@ -42,6 +44,13 @@ class ApiKey(models.Model):
         verbose_name = "API key"
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(mode__in=Mode.values), name="api_key_mode_known"),
+        ]
+        triggers: ClassVar = [
+            Protect(
+                name="revoked_key_stays_revoked",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition("OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NULL"),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -4,12 +4,14 @@ import uuid
 from typing import ClassVar
 from zoneinfo import available_timezones
 
+import pgtrigger
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import connection, models
 
+from core.triggers import OwnerOnly
 from merchants.ceilings import validate_ceilings
 
 
@@ -31,6 +33,17 @@ class Role(models.TextChoices):
 
 class User(AbstractUser):
     """A person: a merchant's member, or platform staff when `is_staff` is set."""
+
+    # Spelled out: a `Meta` of our own loses what AbstractUser's says.
+    class Meta(AbstractUser.Meta):
+        triggers: ClassVar = [
+            # Only `createsuperuser`, which the owner of the tables runs: the console cannot.
+            OwnerOnly(
+                name="superusers_are_made_by_the_owner",
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("is_superuser"),  # type: ignore[no-untyped-call]
+                condition=pgtrigger.Q(new__is_superuser=True),
+            ),
+        ]
 
     def clean(self) -> None:
         """The record, and what waits for a second person, know people by their names: a new name, a new person.

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
 
+from core.triggers import FSM, Protect
 from merchants.models.people import Merchant
 
 #: Names are compared without their case.
@@ -59,7 +60,7 @@ class AuditEntry(models.Model):
             models.Index(fields=["request_id", "-id"], name="audit_request"),
         ]
         triggers: ClassVar = [
-            pgtrigger.Protect(name="audit_is_append_only", operation=pgtrigger.Update | pgtrigger.Delete),
+            Protect(name="audit_is_append_only", operation=pgtrigger.Update | pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:
@@ -113,12 +114,12 @@ class Approval(models.Model):
             ),
         ]
         triggers: ClassVar = [
-            pgtrigger.FSM(
+            FSM(
                 name="approval_is_decided_once",
                 field="state",
                 transitions=[("pending", to) for to in ("approved", "rejected", "withdrawn")],
             ),
-            pgtrigger.Protect(name="approvals_are_kept", operation=pgtrigger.Delete),
+            Protect(name="approvals_are_kept", operation=pgtrigger.Delete),
         ]
 
     def __str__(self) -> str:

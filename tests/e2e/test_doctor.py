@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 
+import pgtrigger
 import pytest
 from django.core.management import call_command
 from django.db import connection
@@ -18,9 +19,11 @@ from console.doctor import environment, replication
 from console.doctor import rabbitmq as patient
 from console.doctor.postgres import DURABLE, judge_clock, judge_durability
 from console.doctor.replication import Replication, Standby, judge_replication
+from core.triggers import Protect
 from messaging import topology
 from messaging.models import Heartbeat
 from messaging.publisher import BrokerUnavailable, RabbitPublisher
+from payments.models import PaymentEvent
 from tests.system import ROOT, System, eventually
 
 DEFINITIONS = ROOT / "deploy/rabbitmq/definitions.json"
@@ -190,6 +193,38 @@ def test_a_missing_trigger_is_told(examine, sql, told):
     state, says = examine(rabbitmq_url="")[1]["triggers"]
     assert state == "FAILED"
     assert told in says
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        # The function of one trigger, which does nothing any more.
+        "CREATE OR REPLACE FUNCTION {}() RETURNS trigger AS $$ BEGIN RETURN NEW; END $$ LANGUAGE plpgsql",
+        # The same, found by another search path, or run as its owner.
+        "ALTER FUNCTION {}() RESET search_path",
+        "ALTER FUNCTION {}() SECURITY DEFINER",
+    ],
+)
+def test_a_trigger_whose_function_was_replaced_is_found(examine, sql):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'pgtrigger_recorded_charge_is_kept%'")
+        cursor.execute(sql.format(cursor.fetchone()[0]))
+    state, says = examine(rabbitmq_url="")[1]["triggers"]
+    assert state == "FAILED"
+    assert "payments.Payment:recorded_charge_is_kept is weakened" in says
+
+
+def test_a_trigger_that_asks_a_setting_whether_it_applies_is_found(examine):
+    """As pgtrigger's own classes are, which any role could set aside."""
+    rule = {"name": "events_are_kept", "operation": pgtrigger.Update | pgtrigger.Delete}
+    stock = pgtrigger.Protect(**rule).compile(PaymentEvent)
+    with connection.cursor() as cursor:
+        cursor.execute(stock.install_sql)
+        hash_of_ours = Protect(**rule).compile(PaymentEvent).hash
+        cursor.execute(f"COMMENT ON TRIGGER {stock.sql.pgid} ON payments_paymentevent IS '{hash_of_ours}'")
+    state, says = examine(rabbitmq_url="")[1]["triggers"]
+    assert state == "FAILED"
+    assert "payments.PaymentEvent:events_are_kept is weakened" in says
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,8 @@ def test_exhausted_retries_do_not_fail_a_payment_that_may_have_been_charged(acce
     payment = accept()
     claim = claim_one(payment.pk)
     settle_one(claim, Unavailable(detail="503"))
-    payment.attempts.update(outcome="abandoned")
+    ended = {"started_at": HOUR_AGO, "finished_at": HOUR_AGO, "outcome": "abandoned"}
+    payment.attempts.create(kind="charge", gateway_key=payment.gateway_key, fence=0, **ended)
     Payment.objects.filter(pk=payment.pk).update(retries=3, next_attempt_at=HOUR_AGO)
     answered(payment, Unavailable(detail="503"))
     assert payment.status == "unknown"

@@ -243,8 +243,8 @@ def test_no_lease_is_held_where_nothing_is_to_be_asked(payment_in, status):
     ],
 )
 def test_no_more_is_captured_than_asked_nor_refunded_than_captured(payment_in, columns, constraint):
-    with refused(constraint):
-        update(payment_in(Status.SUCCEEDED), **columns)
+    with refused(constraint), transaction.atomic():  # as a new row: a trigger keeps what was captured
+        payment_in(Status.SUCCEEDED, **columns)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_no_payment_has_two_unfinished_attempts(payment_in, attempt_on):
     first = attempt_on(payment, 1)
     with refused("one_unfinished_attempt"), transaction.atomic():
         attempt_on(payment, 2)
-    update(first, **finished())
+    update(first, **finished() | {"outcome": "abandoned"})  # a trigger keeps what was answered
     second = attempt_on(payment, 2)
     with refused("one_unfinished_attempt"):
         update(first, outcome="", finished_at=None)
@@ -377,7 +377,24 @@ def test_no_fence_has_two_attempts(payment_in, attempt_on):
 @pytest.mark.parametrize("columns", [{"outcome": ""}, {"finished_at": None}])
 def test_an_attempt_is_finished_if_and_only_if_it_has_an_outcome(payment_in, attempt_on, columns):
     with refused("attempt_finished_iff_outcome"):
-        update(attempt_on(payment_in(Status.PROCESSING), **finished()), **columns)
+        update(attempt_on(payment_in(Status.PROCESSING), **finished() | {"outcome": "abandoned"}), **columns)
+
+
+@pytest.mark.parametrize("outcome", sorted({*Outcome.values} - {Outcome.ABANDONED}))
+@pytest.mark.parametrize(
+    "columns", [{"outcome": ""}, {"outcome": "abandoned"}, {"gateway_reference": "another"}, {"code": "another"}]
+)
+def test_no_recorded_answer_is_replaced(payment_in, attempt_on, outcome, columns):
+    attempt = attempt_on(payment_in(Status.PROCESSING), **finished() | {"outcome": outcome})
+    with blocked():
+        update(attempt, **columns)
+
+
+@pytest.mark.parametrize("columns", [{"amount_captured": 999}, {"gateway_reference": "another"}, {"key_number": 2}])
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
+def test_no_captured_charge_becomes_another(payment_in, status, columns):
+    with blocked():
+        update(payment_in(status, amount_captured=1000, gateway_reference="ch_1"), **columns)
 
 
 @pytest.mark.parametrize("holder", sorted(HOLDING))

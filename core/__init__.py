@@ -1,0 +1,1 @@
+"""Plumbing without domain, for every app."""
