@@ -3,10 +3,12 @@
 from typing import Any, Final
 
 from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminPasswordChangeForm
+from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponseRedirect
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.module_loading import autodiscover_modules
@@ -15,9 +17,14 @@ from console import confirm_views, second_factor_views
 from merchants import audit, sessions
 from merchants.confirmation import confirmed
 from merchants.models import LoginSession
+from merchants.passwords import SavesPasswordOnly
 
 #: Apps whose pages are not in the console: see `is_left_out`.
 LEFT_OUT: Final = frozenset({"django_dramatiq", "otp_static", "otp_totp"})
+
+
+class OwnPasswordForm(SavesPasswordOnly, AdminPasswordChangeForm):
+    """A new password for oneself."""
 
 
 class ConsoleSite(AdminSite):
@@ -78,7 +85,12 @@ class ConsoleSite(AdminSite):
     @transaction.atomic
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """One's own password, asked for first where wrong ones are counted; what began with the old one ends."""
-        response = super().password_change(request, extra_context)
+        request.current_app = self.name
+        response = PasswordChangeView.as_view(
+            form_class=OwnPasswordForm,
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )(request)
         if isinstance(response, HttpResponseRedirect):
             user: Any = request.user
             sessions.end_all(user=user, why=LoginSession.End.CHANGED, now=timezone.now())

@@ -69,9 +69,17 @@ class AuditedAdmin(ConfirmedEdits):
     # --- the record
 
     def save_model(self: Any, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # Django's
-        """Keep in mind what was before."""
-        form.before = self.shown_in_entries(self.model.objects.get(pk=obj.pk)) if change else None
-        super().save_model(request, obj, form, change)  # type: ignore[misc]  # the admin's
+        """Keep what was before, and write only the columns that the form changes.
+
+        The web process may not write all columns of a row, even with the values that they have.
+        """
+        if not change:
+            form.before = None
+            super().save_model(request, obj, form, change)  # type: ignore[misc]  # the admin's
+            return
+        stored = self.model.objects.get(pk=obj.pk)
+        form.before = self.shown_in_entries(stored)
+        obj.save(update_fields=list(_changed_fields(stored, obj)))
 
     def save_related(self: Any, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # Django's
         """All is saved: write it down, the thing itself and what belongs to it."""
@@ -87,6 +95,13 @@ class AuditedAdmin(ConfirmedEdits):
         """Write down what is no more."""
         write(request, obj, "deleted", reason=reason_in(request), before=self.shown_in_entries(obj), after=None)
         super().delete_model(request, obj)  # type: ignore[misc]  # the admin's
+
+
+def _changed_fields(stored: Model, row: Model) -> Iterator[str]:
+    """Yield the fields that differ from what is stored, and those that Django sets at every change."""
+    for field in row._meta.concrete_fields:  # noqa: SLF001  # its documented way
+        if getattr(field, "auto_now", False) or getattr(stored, field.attname) != getattr(row, field.attname):
+            yield field.name
 
 
 def write(request: HttpRequest, row: Any, verb: str, **what: Any) -> None:

@@ -30,6 +30,11 @@ CHUNK: Final = 100
 REVIVE_AFTER: Final = 60
 #: The advisory lock under which decisions take their letters, one decision after the other. Any number of our own.
 DECIDING: Final = 0x5E77_1ED0
+#: What a chunk changes of its resolution. What was decided is never written again.
+PROGRESS: Final = (
+    *("state", "revive_at", "finished_at", "last_taken"),
+    *("replayed", "discarded", "superseded", "blocked"),
+)
 
 
 def decide(
@@ -99,7 +104,7 @@ def work_off(resolution_id: int, *, in_background: bool = False) -> Resolution |
         resolution.revive_at = now + pause + timedelta(seconds=REVIVE_AFTER)
         if in_background:
             outbox.stage("resolution.due", {"ids": [resolution.pk]}, available_at=now + pause)
-    resolution.save()
+    resolution.save(update_fields=PROGRESS)
     failpoint("resolution.chunk")
     return resolution
 

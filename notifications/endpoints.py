@@ -27,6 +27,8 @@ from payments.ids import uuid7
 MOST_ENDPOINTS: Final = 20
 #: How long the secret of before is still used besides, after a rotation: time to deploy the new one.
 ROTATION: Final = timedelta(hours=24)
+#: What a change of an endpoint may change with it: it is enabled again, or nothing bad is known of its new URL.
+CHANGED_WITH: Final = ("enabled", "disabled_at", "disabled_reason", "failing_since", "warned_at")
 
 
 def endpoints_of(merchant: Merchant, mode: Mode) -> QuerySet[WebhookEndpoint]:
@@ -104,7 +106,7 @@ def change(
         locked.enabled, locked.disabled_at, locked.disabled_reason = True, None, ""
     if moves or returns:
         locked.failing_since = locked.warned_at = None
-    save(locked)
+    save(locked, update_fields=[*fields, *CHANGED_WITH])
     if "url" in fields:
         redirect(locked, Delivery.objects.filter(endpoint=locked).exclude(state=Delivery.State.DELIVERED))
     if enabled is False and locked.enabled:
@@ -299,11 +301,11 @@ def cancel_waiting(disabled: WebhookEndpoint, *, now: datetime) -> None:
     )
 
 
-def save(endpoint: WebhookEndpoint, *, force_insert: bool = False) -> None:
+def save(endpoint: WebhookEndpoint, *, force_insert: bool = False, update_fields: list[str] | None = None) -> None:
     """Write it, unless another one has its URL."""
     try:
         with transaction.atomic():
-            endpoint.save(force_insert=force_insert)
+            endpoint.save(force_insert=force_insert, update_fields=update_fields)
     except IntegrityError as error:
         if constraint_of(error) == "one_endpoint_per_url":
             raise EndpointExists from None

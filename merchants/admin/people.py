@@ -18,14 +18,15 @@ from merchants import audit, sessions
 from merchants.audited_admin import AuditedAdmin, write
 from merchants.confirmation import ask, confirmed, is_confirmed
 from merchants.models import LoginSession, User
+from merchants.passwords import SavesPasswordOnly
 from merchants.reasons import ReasonField, ReasonForm, reason_in
 
-#: What only superusers grant: with it one may do more than with anything else on the page.
-POWERS: Final = ("is_staff", "is_superuser", "groups", "user_permissions")
+#: What only superusers grant: with it a user may do more than with anything else on the page.
+POWERS: Final = ("is_staff", "groups")
 
 
-class PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]  # it takes none when it runs
-    """A new password for somebody else, and why."""
+class PasswordForm(SavesPasswordOnly, AdminPasswordChangeForm):  # type: ignore[type-arg]  # it takes none when it runs
+    """A new password for another user, and why."""
 
     reason = ReasonField()
 
@@ -38,6 +39,13 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     change_user_password_template = "admin/merchants/user/change_password.html"  # noqa: S105  # none  # nosec B105
     change_form_template = "admin/merchants/user/change_form.html"
     list_filter = ("is_staff", "is_superuser", "is_active")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without permissions beside the groups, which the web process may not grant either."""
+        return [
+            (title, {**options, "fields": tuple(name for name in options["fields"] if name != "user_permissions")})
+            for title, options in super().get_fieldsets(request, obj)
+        ]
 
     # --- who may
 
@@ -55,8 +63,12 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Only superusers grant powers, and none takes away their own: somebody must be left who can."""
-        fixed: tuple[str, ...] = ("last_login", "date_joined")
+        """Only superusers grant powers, and none takes away their own: one must be left who can.
+
+        Who is a superuser is shown and never changed: the database refuses it to the web process. `createsuperuser`
+        creates them, run by the owner of the tables.
+        """
+        fixed: tuple[str, ...] = ("last_login", "date_joined", "is_superuser")
         if obj is not None:
             fixed += ("username",)  # the record and the four eyes know people by it
         if obj is not None and obj.pk == request.user.pk:

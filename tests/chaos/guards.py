@@ -55,6 +55,7 @@ EVIDENCE = "tests/integration/test_evidence.py::"
 CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
 BROKER = "tests/unit/test_broker.py::"
+ROLE_ATTACKS = "tests/integration/test_role_attacks.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -1225,6 +1226,46 @@ GUARDS = [
         "charges=[read_listed(charge) for charge in data]",
         'charges=[read_listed(charge) for charge in data if len(charge["currency"]) == 3]',
         RECONCILE + "test_a_page_that_cannot_be_read_fails_the_comparison_instead_of_hiding_charges",
+        "no role sets a trigger aside: its function asks no setting",
+        "core/triggers.py",
+        """                BEGIN
+                    {func}
+                END;
+            $$ LANGUAGE plpgsql SET""",
+        """                BEGIN
+                    IF strpos(current_setting('pgtrigger.ignore', true), TG_NAME) > 0 THEN RETURN NEW; END IF;
+                    {func}
+                END;
+            $$ LANGUAGE plpgsql SET""",
+        ROLE_ATTACKS + "test_a_paid_payment_is_not_rewritten_whatever_is_set",
+    ),
+    guard(
+        "what was captured is kept, also from the process that records it",
+        "payments/migrations/0016_enforced_triggers.py",
+        "WHEN (OLD.amount_captured > 0 AND",
+        "WHEN (OLD.amount_captured < 0 AND",
+        ROLE_ATTACKS + "test_a_paid_payment_is_not_rewritten_whatever_is_set",
+    ),
+    guard(
+        "a recorded answer is kept, also from the process that records it",
+        "payments/migrations/0016_enforced_triggers.py",
+        "WHEN (OLD.outcome NOT IN ('', 'abandoned') AND",
+        "WHEN (OLD.outcome IN ('') AND",
+        ROLE_ATTACKS + "test_a_paid_payment_is_not_rewritten_whatever_is_set",
+    ),
+    guard(
+        "no process creates a payment that is paid already",
+        "core/triggers.py",
+        "IF NOT pg_has_role(current_user",
+        "IF false AND NOT pg_has_role(current_user",
+        ROLE_ATTACKS + "test_no_payment_is_created_that_is_paid_already",
+    ),
+    guard(
+        "a role changes the columns of its process: not the amount",
+        "deploy/postgres/roles.sql",
+        "' charge_before key_number amount_captured",
+        "' amount charge_before key_number amount_captured",
+        ROLE_ATTACKS + "test_no_edit_of_the_file_gives_away_money_records_credentials_or_powers",
     ),
 ]
 

@@ -14,6 +14,7 @@ from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import ProgrammingError, connection, transaction
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -43,10 +44,23 @@ from payments.operations import (
 from payments.velocity import blocks_in_force
 from tests import matrix
 from tests.console import code_of
-from tests.database_roles import LETTERS, ROLES, access, acting_as, drop_roles, run_file, table
+from tests.database_roles import (
+    LETTERS,
+    PREFIX,
+    ROLES,
+    access,
+    acting_as,
+    columns_table,
+    drop_roles,
+    lines,
+    psql,
+    run_file,
+    table,
+)
 from tests.deliveries import attempt
 from tests.dying import fail, letter
-from tests.logins import ask, call, log_out, refresh, tokens
+from tests.integration.test_admin_people import REASON, desk, save, saved
+from tests.logins import PASSWORD, ask, call, log_out, refresh, tokens
 from tests.notifying import endpoint, message, webhook
 from tests.unmatched import charge_at, entry_of, record
 
@@ -89,28 +103,49 @@ def test_no_table_is_forgotten_in_the_file():
     assert not stale, f"Take out of deploy/postgres/roles.sql: {sorted(stale)}"
 
 
+#: All privileges on tables, and on columns by themselves.
+GIVEN = """
+    SELECT relname, '', grantee::regrole::text, privilege_type FROM pg_class, aclexplode(relacl)
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND grantee <> relowner
+    UNION ALL
+    SELECT relname, attname, grantee::regrole::text, privilege_type
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid, aclexplode(attacl)
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND grantee <> relowner
+"""
+
+
 def test_the_database_gives_what_the_file_says_and_nothing_more():
-    given = {}
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT relname, split_part(grantee::regrole::text, '_', 4), string_agg(privilege_type, ' ')"
-            " FROM pg_class, aclexplode(relacl) WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-            " AND grantee <> relowner GROUP BY 1, 2"
-        )
-        for name, role, privileges in cursor.fetchall():
-            given[name, role] = set(privileges.split())
+        cursor.execute(GIVEN)
+        given = set(cursor.fetchall())
     said = {
-        (name, role): {LETTERS[letter] for letter in letters}
-        for name, who in access().items()
-        for role, letters in who.items()
+        (line.table, column, f"{PREFIX}_{role}", LETTERS[letter])
+        for line in lines()
+        for role, letters in line.who.items()
+        for letter in letters
+        for column in line.columns or [""]
     }
     assert given == said
 
 
+def test_no_line_of_the_file_lets_a_role_change_whole_rows():
+    assert [line for line in lines() if not line.columns and any("U" in letters for letters in line.who.values())] == []
+
+
 def test_the_file_can_be_run_again_and_takes_back_what_it_did_not_give():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")  # the privileges below are committed by psql, outside of this transaction
+    # By psql, as the file itself: what this transaction would grant, the file would wait for.
+    psql(
+        f"--command=GRANT DELETE ON payments_payment TO {PREFIX}_worker",
+        f"--command=GRANT UPDATE (amount) ON payments_payment TO {PREFIX}_worker",
+        f"--command=GRANT UPDATE ON SEQUENCE merchants_user_id_seq TO {PREFIX}_web",
+        f"--command=GRANT CREATE ON SCHEMA public TO {PREFIX}_web",
+    )
     run_file()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT has_schema_privilege('{PREFIX}_web', 'public', 'CREATE')")
+        assert cursor.fetchone() == (False,)
+        cursor.execute(f"SELECT has_sequence_privilege('{PREFIX}_web', 'merchants_user_id_seq', 'UPDATE')")
+        assert cursor.fetchone() == (False,)
     test_the_database_gives_what_the_file_says_and_nothing_more()
 
 
@@ -118,14 +153,16 @@ def test_no_password_is_on_a_command_line_or_in_the_file():
     run_file(PAYMENTS_WEB_PASSWORD="it's a \\ secret")
     given = connection.settings_dict
     login = {"host": given["HOST"], "port": given["PORT"], "dbname": given["NAME"]}
-    with psycopg.connect(**login, user="roles_in_tests_web", password="it's a \\ secret") as session:
+    with psycopg.connect(**login, user=f"{PREFIX}_web", password="it's a \\ secret") as session:
         assert session.execute("SELECT count(*) FROM payments_payment").fetchone() is not None
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(**login, user="roles_in_tests_worker", password="it's a \\ secret")
+        psycopg.connect(**login, user=f"{PREFIX}_worker", password="it's a \\ secret")
 
 
 def test_people_read_what_the_file_says():
-    assert table() in (Path(django_settings.BASE_DIR) / "docs" / "database-roles.md").read_text()
+    documented = (Path(django_settings.BASE_DIR) / "docs" / "database-roles.md").read_text()
+    assert table() in documented
+    assert columns_table() in documented
 
 
 # --- what each must be able to do
@@ -296,6 +333,45 @@ def test_web_serves_every_page_of_the_console(accept, merchant, quick):
     assert wrong == {}
 
 
+def test_web_changes_what_staff_change_in_the_console(person, merchant):
+    root = desk(person({}, name="root", is_staff=True, is_superuser=True))
+    ada = person({merchant: Role.ADMIN})
+    passwords = {"password1": "correct-horse-battery", "password2": "correct-horse-battery", "usable_password": "true"}
+    with acting_as("web"):
+        saved(save(root, ada, email="ada@example.com", is_staff="on"))
+        saved(save(root, merchant, name="Another shop", amount_ceilings='{"EUR": "10"}'))
+        url = reverse("admin:auth_user_password_change", args=[ada.pk])
+        saved(root.post(url, {**passwords, "reason": REASON}))
+        own = {"old_password": PASSWORD, "new_password1": "battery-staple-2", "new_password2": "battery-staple-2"}
+        saved(root.post(reverse("admin:password_change"), own))
+        saved(root.post(reverse("admin:merchants_user_add"), {"username": "eve", **passwords, "reason": REASON}))
+    ada.refresh_from_db()
+    assert (ada.email, ada.is_staff, ada.is_superuser) == ("ada@example.com", True, False)
+    assert ada.check_password(passwords["password1"])
+    assert User.objects.get(username="root").check_password("battery-staple-2")
+    assert User.objects.filter(username="eve").exists()
+
+
+def test_nobody_becomes_a_superuser_in_the_console(person):
+    root = desk(person({}, name="root", is_staff=True, is_superuser=True))
+    ada = person({})
+    saved(save(root, ada, is_superuser="on", user_permissions=["1"], email="ada@example.com"))
+    ada.refresh_from_db()
+    assert (ada.is_superuser, ada.email, ada.user_permissions.count()) == (False, "ada@example.com", 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_sends_back_a_delivery_to_an_endpoint(merchant):
+    hook = webhook(endpoint(merchant))
+    with acting_as("notifier"):
+        assert attempt(hook, Failed(detail="400", final=True), now=timezone.now())
+    with acting_as("web"), transaction.atomic():
+        made = resolutions.decide(Selection(), Resolution.Action.REPLAY, reason="r", by="ada")
+    with acting_as("worker"):
+        assert resolutions.work_off(made.pk, in_background=True).replayed == 1
+    assert Delivery.objects.get().state == "pending"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_web_decides_on_dead_letters_and_the_worker_carries_it_out(accept, sandbox):
     fail(accept())
@@ -400,10 +476,9 @@ def test_cron_prunes_and_encrypts_anew(accept, merchant, person, anybody):
 
 def test_who_looks_on_reads_everything_but_secrets():
     with acting_as("readonly"), connection.cursor() as cursor:
-        for name, who in access().items():
-            if "readonly" in who:
-                cursor.execute(f"SELECT * FROM {name} LIMIT 1")
-        cursor.execute("SELECT username FROM merchants_user")
+        for line in lines():
+            if "readonly" in line.who:
+                cursor.execute(f"SELECT {', '.join(line.columns) or '*'} FROM {line.table} LIMIT 1")
         for column in ("password", "email"):
             assert refused(f"SELECT {column} FROM merchants_user")
         assert refused("SELECT * FROM django_session")
