@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the environment first: what follows needs its programs
-.PHONY: help install run test chaos fuzz soak bench check check-deploy fmt hooks lock schema up logs down clean
+.PHONY: help install run test chaos fuzz soak bench check check-deploy fmt hooks lock schema secrets up logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,10 @@ lock: $(VENV)/dev.installed ## Compile requirements*.in into requirements*.txt, 
 schema: $(VENV)/dev.installed $(CATALOGUES) ## Write openapi.yaml anew
 	@$(BIN)/python -m deploy.checks schema
 
-up: ## Start the production shape with Docker Compose
+secrets: ## Make the secrets of the production shape that are missing, in .secrets
+	@sh deploy/secrets.sh
+
+up: secrets ## Start the production shape with Docker Compose
 	docker compose up --detach --build --wait
 
 logs: ## Follow the logs of the compose stack

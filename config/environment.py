@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 from environs import EnvValidationError, validate
 
+from config.process_secrets import PROCESSES, needs, secret_default, throwaway, with_password
 from config.secret_files import EnvOrFiles
 
 #: Development secrets, good enough for a laptop and refused in production.
@@ -64,6 +65,7 @@ class Environment:
     """The values of the environment variables of the same names, in upper case."""
 
     production: bool
+    process: str
     secret_key: str
     jwt_signing_key: str
     secret_key_fallbacks: list[str]
@@ -138,21 +140,30 @@ def read_environment() -> Environment:
     env = EnvOrFiles()
     production = env.str("ENVIRONMENT", "production", validate=validate.OneOf(["production", "development"]))
     is_production = production != "development"
-    # In production these have no default: without them the process does not start.
-    secret_default: Any = {} if is_production else {"default": DEVELOPMENT_SECRET}
-    keys_default: Any = {} if is_production else {"default": [DEVELOPMENT_SECRET]}
+    process = env.str("PROCESS", "", validate=validate.OneOf(PROCESSES))
+    # In production these have no default: a process that needs them does not start without them.
+    development = None if is_production else DEVELOPMENT_SECRET
+    key_default = secret_default(process, "SECRET_KEY", development=development, unneeded=throwaway())
+    jwt_default = secret_default(process, "JWT_SIGNING_KEY", development=development, unneeded=throwaway())
+    keys_default = secret_default(
+        process, "ENCRYPTION_KEYS", development=None if is_production else [DEVELOPMENT_SECRET], unneeded=[]
+    )
     host_default: Any = {} if is_production else {"default": ["127.0.0.1", "localhost", "[::1]"]}
     values = Environment(
         production=is_production,
-        secret_key=env.str("SECRET_KEY", **secret_default),
-        jwt_signing_key=env.str("JWT_SIGNING_KEY", **secret_default),
+        process=process,
+        secret_key=env.str("SECRET_KEY", **key_default),
+        jwt_signing_key=env.str("JWT_SIGNING_KEY", **jwt_default),
         secret_key_fallbacks=env.list("SECRET_KEY_FALLBACKS", []),
         jwt_signing_key_fallbacks=env.list("JWT_SIGNING_KEY_FALLBACKS", []),
         allowed_hosts=env.list("ALLOWED_HOSTS", **host_default),
         csrf_trusted_origins=env.list("CSRF_TRUSTED_ORIGINS", []),
-        database_url=env.str("DATABASE_URL"),
-        rabbitmq_url=env.str("RABBITMQ_URL", ""),
-        redis_url=env.str("REDIS_URL", "", validate=validate.Regexp(REDIS, error=REDIS_FAULT)),
+        database_url=with_password(env.str("DATABASE_URL") or "", env.str("DATABASE_PASSWORD", "")),
+        rabbitmq_url=with_password(env.str("RABBITMQ_URL", ""), env.str("RABBITMQ_PASSWORD", "")),
+        redis_url=with_password(
+            env.str("REDIS_URL", "", validate=validate.Regexp(REDIS, error=REDIS_FAULT)) or "",
+            env.str("REDIS_PASSWORD", ""),
+        ),
         intake_default_merchant=env.str("INTAKE_DEFAULT_MERCHANT", "", validate=validate.Regexp(SLUG)),
         sandbox_url=env.str("SANDBOX_URL", ""),
         log_format=env.str("LOG_FORMAT", "json", validate=validate.OneOf(["json", "console"])),
@@ -240,7 +251,7 @@ def contradictions(values: Environment) -> dict[str, list[str]]:
         faults["DATABASE_URL"] = ["is empty; it looks like postgres://user:password@host/database."]
     if values.rabbitmq_url and not values.rabbitmq_url.startswith(("amqp://", "amqps://")):
         faults["RABBITMQ_URL"] = ["must begin with amqp:// or amqps://; it looks like amqp://user:password@host/%2F."]
-    if values.encryption_keys == []:
+    if values.encryption_keys == [] and needs(values.process, "ENCRYPTION_KEYS"):
         faults["ENCRYPTION_KEYS"] = ["is empty; `openssl rand -hex 32` makes a key."]
     faults |= email_faults(values) | twilio_faults(values)
     return faults | secret_faults(values) | production_faults(values) if values.production else faults
@@ -279,7 +290,9 @@ def twilio_faults(values: Environment) -> dict[str, list[str]]:
     """What Twilio would refuse every SMS for."""
     if values.sms_backend != "twilio":
         return {}
-    needed = ("twilio_account_sid", "twilio_auth_token", "twilio_from")
+    needed = ["twilio_account_sid", "twilio_from"]
+    if needs(values.process, "TWILIO_AUTH_TOKEN"):
+        needed.append("twilio_auth_token")
     faults = {name.upper(): ["is needed for Twilio."] for name in needed if not getattr(values, name)}
     if values.twilio_account_sid and not ACCOUNT_SID.match(values.twilio_account_sid):
         faults["TWILIO_ACCOUNT_SID"] = ["is `AC` and 32 hexadecimal digits; Twilio's console shows it."]

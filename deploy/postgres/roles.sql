@@ -26,7 +26,8 @@ FROM pg_catalog.unnest(ARRAY['web', 'worker', 'notifier', 'relay', 'intake', 'cr
 
 -- Who may do what, one table after the other. S: SELECT, I: INSERT, U: UPDATE, D: DELETE. The third part names the
 -- columns that the letters are about. Without names they are about whole rows, which UPDATE never is. Locking a row
--- (FOR UPDATE) takes UPDATE of any one column: a role that only locks has it on a column that does no harm.
+-- (FOR UPDATE) takes UPDATE of any one column: a role that only locks has it on a column that does no harm. The relay has
+-- the columns of SCHEDULED_COLUMNS, which it moves when the database's clock was set back.
 -- No role truncates, references or changes a table, or creates triggers on it.
 CREATE TEMPORARY TABLE access (tab text, who text, cols text) ON COMMIT DROP;
 INSERT INTO access VALUES
@@ -39,8 +40,8 @@ INSERT INTO access VALUES
   ('payments_payment',                   'web=U', 'status version finished_at holds_order needs_review lease_expires_at'
     ' held_since next_attempt_at revive_at revivals retries lookups look_up_first charge_before amount_captured'
     ' gateway_reference error_code decline_code error_detail'),
-  ('payments_payment',                   'relay=U', 'version needs_review held_since next_attempt_at revive_at revivals'
-    ' error_code error_detail'),
+  ('payments_payment',                   'relay=U', 'version needs_review lease_expires_at held_since next_attempt_at'
+    ' revive_at revivals error_code error_detail'),
   ('payments_attempt',                   'web=S worker=SI relay=S cron=S readonly=S', ''),
   ('payments_attempt',                   'worker=U', 'outcome code detail gateway_reference finished_at'),
   ('payments_paymentevent',              'web=SI worker=SI relay=SI intake=SI notifier=S cron=S readonly=S', ''),
@@ -48,7 +49,8 @@ INSERT INTO access VALUES
   ('payments_idempotencykey',            'web=U', 'replays status_code body location'),
   ('payments_idempotencykey',            'intake=U cron=U', 'replays'),
   ('payments_gatewaycircuit',            'web=SI worker=SI relay=S intake=S cron=SI readonly=S', ''),
-  ('payments_gatewaycircuit',            'worker=U', 'open_until openings probing_until closed_at'),
+  ('payments_gatewaycircuit',            'worker=U', 'openings closed_at'),
+  ('payments_gatewaycircuit',            'worker=U relay=U', 'open_until probing_until'),
   ('payments_gatewaycircuit',            'web=U cron=U', 'paused_at pause_reason paused_by'),
   ('payments_gatewayevent',              'web=SI worker=S relay=S readonly=S', ''),
   ('payments_gatewayevent',              'worker=U', 'payment_id result handled_at revive_at'),
@@ -98,8 +100,9 @@ INSERT INTO access VALUES
   ('notifications_delivery',             'web=SI worker=S notifier=SI relay=SI cron=SD readonly=S', ''),
   ('notifications_delivery',             'web=U', 'recipient'),
   ('notifications_delivery',             'notifier=U', 'fence reference'),
-  ('notifications_delivery',             'web=U notifier=U', 'lease_expires_at'),
-  ('notifications_delivery',             'web=U worker=U notifier=U', 'state tries next_attempt_at finished_at'),
+  ('notifications_delivery',             'web=U notifier=U relay=U', 'lease_expires_at'),
+  ('notifications_delivery',             'web=U worker=U notifier=U', 'state tries finished_at'),
+  ('notifications_delivery',             'web=U worker=U notifier=U relay=U', 'next_attempt_at'),
   ('notifications_delivery',             'web=U worker=U notifier=U cron=U', 'note'),
   ('notifications_delivery',             'web=U worker=U notifier=U relay=U', 'revive_at'),
   ('notifications_deliveryattempt',      'web=S notifier=SI relay=SI cron=SD readonly=S', ''),

@@ -6,6 +6,7 @@ import secrets
 import pgtrigger
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, ProgrammingError, connection, transaction
 from django.utils import timezone
 from psycopg import errors, sql
@@ -504,6 +505,11 @@ def test_a_record_is_added_and_never_changed_by_the_process_that_writes_it():
         entry = AuditEntry.objects.create(actor="user:ada", via="console", action="roles.tested")
         with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
             AuditEntry.objects.filter(pk=entry.pk).update(actor="user:bob")
+
+
+def test_the_relay_may_move_all_schedules_when_the_clock_was_set_back():
+    for table, names in settings.SCHEDULED_COLUMNS.items():
+        assert set(names) <= updatable()[table, "relay"], table
 
 
 def test_every_letter_of_the_file_is_known():

@@ -5,10 +5,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import dj_database_url
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import DEVELOPMENT_SECRET, Environment, read_environment
+from config.process_secrets import NEEDED_BY, PROCESSES
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = {
@@ -203,7 +205,50 @@ VARIABLES = [NAMES.get(field.name, field.name.upper()) for field in fields(Envir
 @pytest.mark.parametrize("name", VARIABLES)
 def test_no_variable_is_unknown_to_people_or_kept_from_containers(name):
     assert re.search(rf"^#?{name}=", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert re.search(rf"^ +{name}:", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert re.search(rf"^ +{name}(_FILE)?:", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+
+
+# --- each process its own secrets
+
+
+@pytest.mark.parametrize("process", [name for name in PROCESSES if name])
+@pytest.mark.parametrize("secret", ["SECRET_KEY", "JWT_SIGNING_KEY", "ENCRYPTION_KEYS"])
+def test_a_process_starts_without_the_secrets_that_it_does_not_need_and_with_no_other_missing(
+    read, faults, process, secret
+):
+    given = {"ENVIRONMENT": "production", **without(secret), "PROCESS": process}
+    if process in NEEDED_BY[secret]:
+        assert faults(**given).keys() == {secret}
+    else:
+        found = getattr(read(**given), secret.lower())
+        assert found == [] if secret == "ENCRYPTION_KEYS" else len(found) >= 32  # a name
+
+
+def test_what_a_process_signs_without_the_key_is_believed_by_no_other(read):
+    given = {"ENVIRONMENT": "production", **without("SECRET_KEY"), "PROCESS": "worker"}
+    assert read(**given).secret_key != read(**given).secret_key
+
+
+def test_a_password_of_its_own_completes_a_url(read, monkeypatch):
+    for name, password in (("DATABASE", "a:b/c@d%"), ("RABBITMQ", "x"), ("REDIS", "y")):
+        monkeypatch.setenv(f"{name}_PASSWORD", password)
+    urls = {
+        "DATABASE_URL": "postgres://payments_web@postgres:5432/payments",
+        "RABBITMQ_URL": "amqp://relay@rabbitmq:5672/%2F",
+        "REDIS_URL": "redis://limits@redis:6379/0",
+    }
+    values = read(**{**PRODUCTION, **urls})
+    assert dj_database_url.parse(values.database_url)["PASSWORD"] == "a:b/c@d%"
+    assert values.rabbitmq_url == "amqp://relay:x@rabbitmq:5672/%2F"
+    assert values.redis_url == "redis://limits:y@redis:6379/0"
+    assert read(**PRODUCTION).database_url == PRODUCTION["DATABASE_URL"], "one that the URL has stays"
+
+
+def test_who_sends_no_sms_needs_no_token_for_them(read, faults):
+    twilio = {"SMS_BACKEND": "twilio", "TWILIO_ACCOUNT_SID": f"AC{'0' * 32}", "TWILIO_FROM": "+15005550006"}
+    given = {"ENVIRONMENT": "production", **PRODUCTION, **twilio}
+    assert read(**given, PROCESS="relay").sms_backend == "twilio"
+    assert faults(**given, PROCESS="notifier").keys() == {"TWILIO_AUTH_TOKEN"}
 
 
 # --- Notifications
