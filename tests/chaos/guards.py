@@ -1226,6 +1226,8 @@ GUARDS = [
         "charges=[read_listed(charge) for charge in data]",
         'charges=[read_listed(charge) for charge in data if len(charge["currency"]) == 3]',
         RECONCILE + "test_a_page_that_cannot_be_read_fails_the_comparison_instead_of_hiding_charges",
+    ),
+    guard(
         "no role sets a trigger aside: its function asks no setting",
         "core/triggers.py",
         """                BEGIN
