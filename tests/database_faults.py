@@ -40,3 +40,20 @@ def fault(sqlstate: str, *, instead_of: str, times: int | None = None) -> Iterat
     made = Fault(sqlstate, instead_of=instead_of, times=times)
     with connection.execute_wrapper(made):
         yield made
+
+
+@contextmanager
+def read_only_database() -> Iterator[None]:
+    """Have all sessions of the database only read, new ones too: what fails over one is tried again over a new one."""
+    connection.close()  # what it inherits is set when it begins
+    setting = f"ALTER DATABASE {connection.ops.quote_name(connection.settings_dict['NAME'])}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{setting} SET default_transaction_read_only = on")
+    connection.close()
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+            cursor.execute(f"{setting} RESET default_transaction_read_only")
+        connection.close()

@@ -32,6 +32,7 @@ from payments.velocity import blocks_in_force
 from tests import doors
 from tests.conftest import API_KEY
 from tests.counting import by_redis
+from tests.database_faults import read_only_database
 from tests.logins import access_of, forge
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -757,13 +758,8 @@ def test_a_connection_that_was_lost_costs_one_list_and_no_answer(by_door, house)
 
 
 def test_a_database_that_takes_no_writes_is_told_of_by_the_house(by_door, house):
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-    try:
+    with read_only_database():
         status, told, _ = by_door()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SET default_transaction_read_only = off")
     assert (status, dict(told)["retry-after"]) == (503, "1")
     assert by_door()[0] == 202
     assert len(house.asked) == 1

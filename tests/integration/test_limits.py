@@ -23,6 +23,7 @@ from merchants.fuse import LOG_EVERY, PAUSE, WITHOUT_COUNTER, Fuse, redis_fuse
 from merchants.local_buckets import MOST, LocalBuckets
 from merchants.models import Bucket, Counter, Membership, Mode, Role, User
 from tests.counting import by_redis
+from tests.database_faults import read_only_database
 
 #: See tests/doors.py.
 BOTH_DOORS = True
@@ -329,13 +330,8 @@ def test_health_tells_of_a_redis_that_answers_and_does_not_count(db, settings, r
 
 @pytest.mark.django_db(transaction=True)
 def test_a_database_that_takes_no_writes_is_an_outage_and_no_defect(client, post):
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-    try:
+    with read_only_database():
         answers = [post({"amount": "1.00"}, key="again"), client.get("/api/v1/payments")]
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SET default_transaction_read_only = off")
     assert [(answer.status_code, answer.headers.get("Retry-After")) for answer in answers] == [(503, "1")] * 2
     assert post({"amount": "1.00"}, key="again").status_code == 202
 
