@@ -69,22 +69,23 @@ Settled = dict[int, Answer | IdempotencyKeyReused]
 
 
 def insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None = None) -> Settled:
-    """The one transaction: what becomes of those candidates that the statement settles, by their place in the list. No
-    two of them may claim the same. A twin waits at the key until the first commits, and then replays.
-
-    It waits up to the connection's `lock_timeout`, or `patience` (ms).
-
-    Raises:
-        Refused: a candidate that is new has been refused before; nothing of them all was done.
-    """
-    settled = _insert_or_replay(candidates, patience=patience)
+    """`insert_durably`, and notify the relay of what is new, which must not fail or delay the commit."""
+    settled = insert_durably(candidates, patience=patience)
     if any(isinstance(outcome, Answer) and not outcome.replayed for outcome in settled.values()):
         doorbell.bell.ring()
     return settled
 
 
 @transaction.atomic(durable=True)
-def _insert_or_replay(candidates: Sequence[Candidate], *, patience: int | None) -> Settled:
+def insert_durably(candidates: Sequence[Candidate], *, patience: int | None = None) -> Settled:
+    """Return what becomes of those candidates that the statement settles, by their place in the list.
+
+    No two of them may claim the same key or order. A duplicate request waits at the key until the first one commits,
+    and then gets its answer. It waits up to the connection's `lock_timeout`, or `patience` (ms).
+
+    Raises:
+        Refused: a candidate that is new has been refused before; nothing was done for any of them.
+    """
     settled = run(candidates, patience=patience)
     for number, candidate in enumerate(candidates):
         if candidate.refusal is not None and is_new(settled.get(number)):

@@ -140,7 +140,7 @@ def test_an_order_that_is_being_taken_at_this_moment_takes_no_second_payment(mer
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            insert.insert_or_replay.__wrapped__([prepare(taken)])
+            insert.insert_durably.__wrapped__([prepare(taken)])
             waiting = pool.submit(second)
             await_lock_waiter()
         refusal = waiting.result(10)

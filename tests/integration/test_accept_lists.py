@@ -249,7 +249,7 @@ def test_one_that_waits_for_a_twin_holds_up_no_other_for_long(wish, monkeypatch)
             connections.close_all()
 
     with transaction.atomic(), ThreadPoolExecutor(1) as pool:
-        insert.insert_or_replay.__wrapped__([prepare(wish("hangs")), prepare(wish("also-hangs"))])
+        insert.insert_durably.__wrapped__([prepare(wish("hangs")), prepare(wish("also-hangs"))])
         accepted_meanwhile = pool.submit(others).result(120)
     assert told(accepted_meanwhile) == ["accepted", IdempotencyKeyInUse, "accepted", IdempotencyKeyInUse]
 
@@ -274,7 +274,7 @@ def test_a_batch_sent_again_while_it_hangs_does_not_wait_for_each_of_its_payment
             connections.close_all()
 
     with transaction.atomic(), ThreadPoolExecutor(1) as pool:
-        insert.insert_or_replay.__wrapped__([prepare(each) for each in wishes])
+        insert.insert_durably.__wrapped__([prepare(each) for each in wishes])
         assert told(pool.submit(again).result(120)) == [IdempotencyKeyInUse] * 20
     shared, *alone = waits
     assert shared == insert.PATIENCE
@@ -295,7 +295,7 @@ def test_what_many_share_waits_for_nobody_who_hangs(wish):
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            insert.insert_or_replay.__wrapped__([prepare(wish("hangs"))])
+            insert.insert_durably.__wrapped__([prepare(wish("hangs"))])
             shared = pool.submit(together)
             assert wait([shared], timeout=60).done, "it waits for the twin"
         assert shared.result(60) == [None, None]

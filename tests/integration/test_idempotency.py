@@ -94,7 +94,7 @@ def test_row_same_key_first_still_in_flight_waits_for_it_and_replays(merchant):
 
     def first():
         with transaction.atomic():
-            answer = insert.insert_or_replay.__wrapped__([prepare(wish(merchant))])[0]
+            answer = insert.insert_durably.__wrapped__([prepare(wish(merchant))])[0]
             inserted.set()
             assert commit.wait(60)
         connections.close_all()
@@ -121,7 +121,7 @@ def test_row_same_key_first_still_in_flight_past_the_lock_timeout(merchant):
     """The first request hangs in its transaction; the twin gives up after `lock_timeout`."""
     with transaction.atomic():
         with connection.cursor() as cursor:
-            insert.insert_or_replay.__wrapped__([prepare(wish(merchant))])
+            insert.insert_durably.__wrapped__([prepare(wish(merchant))])
             cursor.execute("SELECT 1")
 
         def twin():
