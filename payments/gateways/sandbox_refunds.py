@@ -103,11 +103,11 @@ async def send_refund(url: str, request: RefundRequest, *, deadline: float) -> R
 def read_refund_answer(answer: Answer, request: RefundRequest) -> RefundAnswer:
     """Classify a whole answer to a refund."""
     error = error_of(answer)
-    code = str(error.get("code") or "")[:50]
+    code = text_of(error, "code")[:50]
     if answer.status_code in NOT_TAKEN and code:
         return Unavailable(detail=f"HTTP {answer.status_code} {code}")
     if answer.status_code in REFUSED and code:
-        return RefundRefused(code=code, detail=str(error.get("message", ""))[:400])
+        return RefundRefused(code=code, detail=text_of(error, "message")[:400])
     return read_refund(answer, request)
 
 
@@ -134,6 +134,7 @@ def read_refund(answer: Answer, request: RefundRequest) -> Refunded | OutcomeUnk
         return OutcomeUnknown(detail=f"HTTP {answer.status_code} that proves nothing about the refund")
     refund: Mapping[str, Any] = parse(answer.body)
     stated = tuple(refund.get(name) for name in ("status", "charge", "amount", "currency"))
-    if stated != ("succeeded", request.reference, request.amount, request.currency) or not text_of(refund, "id"):
+    is_ours = stated == ("succeeded", request.reference, request.amount, request.currency)
+    if not (is_ours and type(refund["amount"]) is int and text_of(refund, "id")):  # 1.0 and true equal integers
         return OutcomeUnknown(detail="HTTP 200 that does not confirm this refund")
     return Refunded(reference=text_of(refund, "id"))

@@ -33,6 +33,7 @@ def test_a_refund_of_this_very_charge_is_refunded():
     [
         {"amount": 999}, {"amount": "1000"}, {"amount": None}, {"currency": "USD"}, {"charge": "ch_2"},
         {"charge": None}, {"status": "pending"}, {"status": None}, {"id": ""}, {"id": 7},
+        {"amount": 1000.0},
     ],
 )  # fmt: skip
 def test_a_refund_of_anything_else_proves_nothing(wrong):
@@ -49,6 +50,12 @@ def test_a_request_that_was_not_taken_may_be_sent_again(status):
 )
 def test_a_refusal_in_the_gateways_own_format_is_one(status, code):
     assert read_refund_answer(answer(status, error(code)), REQUEST) == RefundRefused(code=code, detail="m")
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 503])
+@pytest.mark.parametrize("code", [7, True, ["code"], {"a": "b"}])
+def test_a_code_that_is_no_text_proves_nothing(status, code):
+    assert isinstance(read_refund_answer(answer(status, error(code)), REQUEST), OutcomeUnknown)
 
 
 @pytest.mark.parametrize("status", [200, 201, 302, 400, 402, 404, 409, 422, 429, 500, 503])
