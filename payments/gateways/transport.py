@@ -25,6 +25,12 @@ CONNECT_TIMEOUT: Final = 5.0
 #: waiting for a connection.
 MAX_CONNECTIONS: Final = 1_000
 MAX_IDLE_CONNECTIONS: Final = 100
+#: The only errors that prove that no byte of a request was sent: each is raised before there is a connection that can
+#: carry one. `ConnectError` and `ConnectTimeout` come from name resolution, the TCP connection or the TLS handshake;
+#: `UnsupportedProtocol` from the URL's scheme. A `WriteError` or `WriteTimeout` proves nothing: a part of the request,
+#: which may be all that the gateway needs, can have been sent. The same holds for errors while reading
+#: (`ReadError`, `ReadTimeout`, `RemoteProtocolError`), for closing, and for every class that the library adds.
+NOTHING_SENT_ERRORS: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 
 
 class NotSent(Exception):
@@ -94,7 +100,7 @@ class Transport:
                     return Answer(response.status_code, await read_capped(response), headers)
                 finally:
                     await response.aclose()
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:
+        except NOTHING_SENT_ERRORS as error:
             raise NotSent(describe(error)) from error
         except TimeoutError as error:
             raise NoAnswer(f"no whole answer within {deadline:g} s") from error

@@ -56,6 +56,9 @@ CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
 BROKER = "tests/unit/test_broker.py::"
 ROLE_ATTACKS = "tests/integration/test_role_attacks.py::"
+LOCK_ORDER = "tests/integration/test_lock_order.py::"
+TRANSPORT = "tests/unit/test_gateway_transport.py::"
+LEASE = "tests/unit/test_lease.py::"
 FIRST_MIGRATION = "payments/migrations/0001_initial.py"
 
 
@@ -330,7 +333,7 @@ GUARDS = [
         "payments/operations/process.py",
         "if claim.lease_ends - began < deadline:",
         "if False:",
-        PROCESS + "test_a_worker_with_too_little_lease_left_does_not_call",
+        LEASE + "test_a_call_begins_only_if_the_lease_outlasts_its_deadline",
     ),
     guard(
         "the fence in the conditional update",
@@ -943,6 +946,58 @@ GUARDS = [
         "return messages.without_cards(document, body)",
         "return body",
         INTAKE + "test_no_card_number_is_ever_stored",
+    ),
+    *(
+        guard(
+            f"{error} does not prove that nothing was sent",
+            "payments/gateways/transport.py",
+            "NOTHING_SENT_ERRORS: Final = (",
+            f"NOTHING_SENT_ERRORS: Final = (httpx2.{error}, ",
+            f"{TRANSPORT}test_no_error_but_those_before_a_connection_counts_as_not_sent[{error}]",
+        )
+        for error in ("WriteError", "WriteTimeout", "ReadError", "RemoteProtocolError")
+    ),
+    guard(
+        "a request of which a part was read may have arrived",
+        "payments/gateways/transport.py",
+        "NOTHING_SENT_ERRORS: Final = (",
+        "NOTHING_SENT_ERRORS: Final = (httpx2.NetworkError, ",
+        TRANSPORT + "test_a_request_of_which_a_part_was_read_never_counts_as_not_sent",
+    ),
+    guard(
+        "payments are locked in one order",
+        "payments/operations/claims.py",
+        "    ORDER BY payment.id\n",
+        "",
+        LOCK_ORDER + "test_payments_are_locked_in_the_order_of_their_ids",
+    ),
+    guard(
+        "idempotency keys are claimed in one order",
+        "payments/idempotency.py",
+        "        ORDER BY merchant_id, key\n",
+        "",
+        LOCK_ORDER + "test_keys_are_claimed_in_their_order",
+    ),
+    guard(
+        "orders are taken in one order",
+        "payments/transitions.py",
+        "        ORDER BY payment.merchant_id, payment.mode, payment.order_id\n",
+        "",
+        LOCK_ORDER + "test_orders_are_taken_in_their_order",
+    ),
+    guard(
+        "a lease ends at the instant of its expiry",
+        "payments/operations/claims.py",
+        "if payment.lease_expires_at <= now else None",
+        "if payment.lease_expires_at < now else None",
+        LEASE + "test_a_lease_is_live_until_the_instant_at_which_it_expires",
+    ),
+    guard(
+        "a call begins with a lease that is exactly as long as its deadline",
+        "payments/operations/process.py",
+        "if claim.lease_ends - began < deadline:",
+        "if claim.lease_ends - began <= deadline:",
+        LEASE + "test_a_call_begins_only_if_the_lease_outlasts_its_deadline",
     ),
     # --- who is told
     guard(
