@@ -9,7 +9,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the environment first: what follows needs its programs
-.PHONY: help install run test chaos fuzz soak bench check check-deploy fmt hooks lock schema secrets up logs down clean
+.PHONY: help install run test chaos mutants fuzz soak bench check check-deploy fmt hooks lock schema secrets
+.PHONY: up logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,11 @@ test: $(VENV)/dev.installed $(CATALOGUES) ## Run all tests against real PostgreS
 chaos: $(VENV)/dev.installed $(CATALOGUES) ## All crash tests, then each guard taken away once (CHAOS_ROUNDS=10 CHAOS_SEED=n)
 	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-10} exec $(BIN)/python -m deploy.local.testbed sh -c \
 		'$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/chaos $(ARGS) && exec $(BIN)/python -m tests.chaos.guards'
+
+mutants: $(VENV)/dev.installed $(CATALOGUES) ## Small changes of the code, each of which must fail a test (FILES="payments/*.py" SAMPLE=n SEED=n MINUTES=n JOBS=n)
+	@exec $(BIN)/python -m deploy.local.testbed $(BIN)/python -m tests.mutants $(FILES) \
+		$(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 fuzz: $(VENV)/dev.installed $(CATALOGUES) ## Requests made up from the API's own documentation, many more than in `make test`, and the processor time of the worst (EXAMPLES=200)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) exec $(BIN)/python -m deploy.local.testbed \
