@@ -6,7 +6,8 @@ class says less: psycopg raises an idle-in-transaction timeout (25P03) and a wri
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -103,6 +104,10 @@ WITHOUT_SQLSTATE: Final[tuple[tuple[tuple[type[Exception], ...], DatabaseErrorKi
 LOCK_NOT_AVAILABLE: Final = "55P03"
 #: Another transaction held what this one needed; the database itself is well.
 CONTENTION: Final = frozenset({LOCK_NOT_AVAILABLE, "40001", "40P01"})
+#: The place of a tuple in the context of an error: "while inserting index tuple (0,1) in relation \"…\"". PostgreSQL
+#: reports it where a statement waits for the transaction that wrote a row or an index entry, and not where it waits for
+#: a lock on a table. The words around it are translated (`lc_messages`); the numbers and the name are not.
+TUPLE_PLACE: Final = re.compile(r"\(\d+,\d+\)")
 #: They come again over the same session: its server has become a standby, or its prepared statements are not those
 #: that psycopg believes it has.
 SESSION_BOUND: Final = frozenset({"0A000", "25006", "26000", "42P05"})
@@ -126,6 +131,18 @@ def is_retryable(error: BaseException) -> bool:
 def is_contention(error: BaseException) -> bool:
     """Return whether another transaction was in the way, and the database itself is well."""
     return sqlstate_of(error) in CONTENTION
+
+
+def is_row_lock_timeout(error: BaseException, relations: Collection[str]) -> bool:
+    """Return whether a statement waited too long for another transaction's row or index entry in one of `relations`.
+
+    False for a lock on a whole table, which a migration or a hung session holds, and for rows of other tables.
+    """
+    source = _psycopg_error(error)
+    if source is None or source.sqlstate != LOCK_NOT_AVAILABLE:
+        return False
+    lines = (source.diag.context or "").splitlines()
+    return any(set(re.findall(r"\w+", line)).intersection(relations) for line in lines if TUPLE_PLACE.search(line))
 
 
 def sqlstate_of(error: BaseException) -> str:

@@ -104,7 +104,7 @@ class Unavailable(exceptions.APIException):
     """The database does not answer, takes no writes, or is busy: the same request may succeed later."""
 
     status_code = 503
-    default_detail = "The service cannot reach its database, or not write to it."
+    default_detail = "The database cannot be reached, takes no writes, or is locked for too long."
     wait = 1
 
 

@@ -14,7 +14,7 @@ from django.db import IntegrityError, OperationalError
 
 from merchants.models import Merchant, Mode
 from merchants.sharing import Sharing
-from messaging.database_errors import LOCK_NOT_AVAILABLE, constraint_of, is_contention, is_retryable, sqlstate_of
+from messaging.database_errors import constraint_of, is_contention, is_retryable, is_row_lock_timeout
 from payments.errors import IdempotencyKeyInUse, OrderAlreadyPaid, OrderConflict, OrderPaymentActive
 from payments.idempotency import Answer
 from payments.models import Payment
@@ -30,6 +30,11 @@ MAX_RACES: Final = 3
 #: For how long (ms) each of a list waits once another one has waited in vain: 500 twins of a request that hangs take
 #: some seconds then, and no minute of one thread. Who still is in the way after that is told to come again.
 IN_PASSING: Final = 5
+#: The unique index that lets an order have one payment.
+ORDER_INDEX: Final = "one_payment_holds_an_order"
+#: Where another request with the same key, or for the same order, makes an accept wait. Any other lock that it waits
+#: for is not the client's conflict, and the error is left as it is: 503.
+CLAIMED_RELATIONS: Final = frozenset({"payments_idempotencykey", ORDER_INDEX})
 
 T = TypeVar("T")
 #: What becomes of a wish: an answer, a refusal, or the exception of a defect.
@@ -55,6 +60,7 @@ def accept_payment(
         IdempotencyKeyInUse: the first request under the key did not finish in time; nothing was done.
         OrderPaymentActive, OrderAlreadyPaid: another payment has the order; nothing was done.
         AmountAboveCeiling, TooManyPayments, TooManyDeclines: a limit of the merchant or of the payer; nothing was done.
+        OperationalError: the database is away, or another lock is held for too long, such as a migration's on a table.
     """
     wish = Wish(
         merchant=merchant,
@@ -195,7 +201,7 @@ def accept_alone(candidate: Candidate, *, patience: int | None = None) -> Answer
         try:
             settled = insert_or_replay([candidate], patience=patience)
         except OperationalError as error:
-            if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            if is_row_lock_timeout(error, CLAIMED_RELATIONS):
                 raise IdempotencyKeyInUse from error
             raise
         except IntegrityError as error:
@@ -222,7 +228,7 @@ waiting: Final[Sharing[Candidate, Outcome]] = Sharing(accept_together, accept_al
 
 def breaks_order_rule(error: IntegrityError) -> bool:
     """Whether an insert failed because another payment holds the order."""
-    return constraint_of(error) == "one_payment_holds_an_order"
+    return constraint_of(error) == ORDER_INDEX
 
 
 def find_order_conflict(payment: Payment) -> OrderConflict | None:

@@ -19,6 +19,8 @@ from merchants.models import Mode
 from messaging.models import OutboxMessage
 from payments import transitions
 from payments.models import IdempotencyKey, Payment, PaymentEvent
+from payments.operations import PaymentRequest, Wish, insert
+from payments.operations.wishes import prepare
 from payments.problems import catalogue
 from payments.states import Status
 from tests import doors
@@ -243,6 +245,61 @@ def test_a_request_whose_twin_hangs_is_told_when_to_come_again(post, merchant):
     assert response["Retry-After"] == "1"
     assert_nothing_is_stored()
     assert post({"amount": 1}).status_code == 202
+
+
+def post_in_thread(post, body, **options):
+    """Post over a connection whose lock timeout is short."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        return post(body, **options)
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "LOCK TABLE payments_idempotencykey IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE payments_idempotencykey IN SHARE MODE",
+        "LOCK TABLE payments_payment IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE payments_payment IN SHARE MODE",
+        "LOCK TABLE payments_paymentevent IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE messaging_outboxmessage IN ACCESS EXCLUSIVE MODE",
+        "SELECT FROM merchants_merchant FOR UPDATE",
+    ],
+)
+def test_a_lock_that_is_not_of_the_key_or_the_order_answers_503(post, lock):
+    """A migration or a hung session is not the client's conflict."""
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        with connection.cursor() as cursor:
+            cursor.execute(lock)
+        response = pool.submit(post_in_thread, post, {"amount": 1, "order_id": "o-1"}).result(10)
+        transaction.set_rollback(True)
+    refusal = problem(response, 503, "temporarily_unavailable")
+    assert refusal["retryable"]
+    assert int(response["Retry-After"]) >= 1
+    assert_nothing_is_stored()
+    assert post({"amount": 1, "order_id": "o-1"}).status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_another_request_is_taking_is_the_clients_conflict(post, merchant):
+    other = Wish(
+        merchant=merchant,
+        mode=Mode.TEST,
+        idempotency_key="key-2",
+        request=PaymentRequest(amount=1, currency="EUR", order_id="o-1"),
+        request_id="r",
+        now=timezone.now(),
+    )
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        insert.insert_durably.__wrapped__([prepare(other)])
+        response = pool.submit(post_in_thread, post, {"amount": 1, "order_id": "o-1"}).result(10)
+        transaction.set_rollback(True)
+    problem(response, 409, "idempotency_key_in_use")
+    assert post({"amount": 1, "order_id": "o-1"}).status_code == 202
 
 
 @pytest.mark.django_db(transaction=True)

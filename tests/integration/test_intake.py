@@ -357,16 +357,31 @@ def test_a_letter_that_cannot_be_written_acknowledges_nothing():
     the_letter("not_json")
 
 
-@pytest.mark.parametrize(("limit", "raised"), [("lock_timeout", TryAgain), ("statement_timeout", OperationalError)])
-def test_a_message_that_only_has_to_wait_is_not_buried(limit, raised):
-    """Somebody holds the keys for longer than we wait, as a twin does that is being accepted."""
+LOCK_TABLE = "LOCK TABLE payments_idempotencykey IN EXCLUSIVE MODE"
+#: Another request with the key of `receive`, which has not committed.
+INSERT_KEY = """
+    INSERT INTO payments_idempotencykey (merchant_id, key, fingerprint, status_code, body, location)
+    SELECT id, %s, '', 202, '', '' FROM merchants_merchant
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "lock", "raised"),
+    [
+        ("lock_timeout", INSERT_KEY, TryAgain),
+        ("lock_timeout", LOCK_TABLE, OperationalError),
+        ("statement_timeout", LOCK_TABLE, OperationalError),
+    ],
+)
+def test_a_message_that_only_has_to_wait_is_not_buried(merchant, limit, lock, raised):
+    """Only a lock on the message's own key is reported as the key being in use."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET {limit} = '100ms'")
     other = connections.create_connection("default")
     try:
         other.set_autocommit(False)
         with other.cursor() as cursor:
-            cursor.execute("LOCK TABLE payments_idempotencykey IN EXCLUSIVE MODE")
+            cursor.execute(lock, ["key-1"] if "%s" in lock else [])
         given_up = None
         try:
             receive()
