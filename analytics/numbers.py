@@ -9,6 +9,7 @@ from typing import Final
 from django.db import connection
 
 from analytics.stretches import Stretch
+from analytics.time_zones import region_of
 
 #: The groups: one gateway or all, one currency or all, one merchant or all.
 GROUPS: Final = (
@@ -37,6 +38,7 @@ ZONES: Final = """
     SELECT DISTINCT time_zone
     FROM merchants_merchant, LATERAL (SELECT FROM payments_payment WHERE merchant_id = merchants_merchant.id LIMIT 1)
 """
+REGION: Final = region_of("time_zone")
 #: Whose midnights a payment's day is told by. Where all merchants share a zone, no payment's merchant is looked up.
 MIDNIGHTS_OF_ALL: Final = {
     "zones": "(SELECT %(zone)s::text AS time_zone)",
@@ -64,8 +66,8 @@ UPSERT: Final = f"""
                 -- The first, where clocks are set back over midnight.
                 SELECT min(moment) AS midnight
                 FROM generate_series(-12, 0) AS quarter,
-                    LATERAL (SELECT day AT TIME ZONE time_zone + quarter * interval '15 minutes' AS moment) AS near
-                WHERE quarter = 0 OR moment AT TIME ZONE time_zone >= day
+                    LATERAL (SELECT day AT TIME ZONE {REGION} + quarter * interval '15 minutes' AS moment) AS near
+                WHERE quarter = 0 OR moment AT TIME ZONE {REGION} >= day
             ) AS first
         GROUP BY time_zone
     ), payment AS NOT MATERIALIZED (

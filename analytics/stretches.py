@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import connection
 from django.utils import timezone
 
 from analytics.models import MetricsRun
+from analytics.time_zones import region_of
 
 #: Days computed by one statement and commit: few enough to be shared out among several, and to show how far it is.
 STRETCH: Final = 8
@@ -35,8 +37,8 @@ class Stretch:
         return (self.last - self.first).days + 1
 
 
-TOUCHED: Final = """
-    SELECT DISTINCT (payment.created_at AT TIME ZONE merchant.time_zone)::date
+TOUCHED: Final = f"""
+    SELECT DISTINCT (payment.created_at AT TIME ZONE {region_of("merchant.time_zone")})::date
     FROM (
         SELECT payment_id AS id FROM payments_paymentevent WHERE id >= %(first_id)s
         UNION
@@ -49,7 +51,7 @@ TOUCHED: Final = """
     JOIN payments_payment AS payment USING (id)
     JOIN merchants_merchant AS merchant ON merchant.id = payment.merchant_id
     ORDER BY 1
-"""
+"""  # noqa: S608  # a column's name of our own  # nosec B608
 MOVED: Final = """
     SELECT EXISTS (
         SELECT FROM merchants_merchant AS merchant
@@ -118,6 +120,15 @@ def since_last_run() -> list[Stretch]:
     """What the latest run cannot have seen; all days where there was none."""
     latest = MetricsRun.objects.order_by("-id").values_list("seen_up_to", flat=True).first()
     return all_days() if latest is None or has_moved_since(latest) else joined(touched_since(latest))
+
+
+def find_today(time_zone: str) -> date:
+    """Return the day that it is now in a time zone; in UTC if Python does not know it."""
+    try:
+        zone: tzinfo = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = UTC
+    return timezone.now().astimezone(zone).date()
 
 
 def today_somewhere() -> date:

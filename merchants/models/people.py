@@ -1,7 +1,7 @@
 """Merchants and the people who work for them."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 from zoneinfo import available_timezones
 
 import pgtrigger
@@ -56,13 +56,25 @@ class User(AbstractUser):
             raise ValidationError({"username": "A name stays. Deactivate this person, and add one with the new name."})
 
 
+FIND_TIME_ZONE: Final = """
+    SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %(name)s),
+        EXISTS (SELECT FROM pg_timezone_abbrevs WHERE abbrev = upper(%(name)s))
+"""
+
+
 def validate_time_zone(name: str) -> None:
-    """Refuse what Python or PostgreSQL does not know: each has a list of its own, and Python's may hold `localtime`."""
+    """Refuse names that Python or PostgreSQL does not know, or that PostgreSQL reads as an abbreviation.
+
+    Each has a list of its own, and Python's may hold `localtime`. An abbreviation such as CET is a fixed offset to
+    PostgreSQL, in summer too, although a time zone of that name exists. UTC is both, and means the same.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = %s)", [name])
-        known = cursor.fetchone()[0]
-    if not known or name not in available_timezones():
+        cursor.execute(FIND_TIME_ZONE, {"name": name})
+        is_known, is_abbreviation = cursor.fetchone()
+    if not is_known or name not in available_timezones():
         raise ValidationError(f"{name[:64]} is no IANA time zone, such as UTC or Europe/Berlin.")
+    if is_abbreviation and name != "UTC":
+        raise ValidationError(f"{name} is an abbreviation. Name the region, such as Europe/Berlin, or UTC.")
 
 
 class Merchant(models.Model):

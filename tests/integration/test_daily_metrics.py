@@ -146,6 +146,21 @@ def test_a_merchant_that_moves_leaves_no_rows_behind(merchant):
     assert set(DailyMetric.objects.values_list("day", flat=True)) == {date(2026, 3, 11)}
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_merchant_with_an_abbreviation_from_before_has_summer_time(merchant, other_merchant, is_alone):
+    type(merchant).objects.filter(pk=merchant.pk).update(time_zone="CET")
+    with transaction.atomic():
+        for minute in (29, 31):
+            pay(merchant, datetime(2026, 7, 10, 21, 30, tzinfo=UTC) + timedelta(minutes=minute))
+        if not is_alone:
+            pay(other_merchant, datetime(2026, 7, 10, 12, tzinfo=UTC))
+    compute(rebuild=True)
+    rows = DailyMetric.objects.filter(merchant=merchant, currency="EUR", gateway="")
+    assert dict(rows.values_list("day", "accepted")) == {date(2026, 7, 10): 1, date(2026, 7, 11): 1}
+    assert stretches.touched_since(datetime(2026, 7, 1, tzinfo=UTC)) == [date(2026, 7, 10), date(2026, 7, 11)]
+
+
 # --- incremental is rebuild
 
 
