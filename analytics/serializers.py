@@ -6,7 +6,7 @@ from typing import Any, Final
 from rest_framework import serializers
 
 from analytics.reads import Question
-from analytics.stretches import FIRST_DAY, today_somewhere
+from analytics.stretches import FIRST_DAY, find_today, today_somewhere
 from merchants.principal import Principal
 from merchants.strict import KnownFieldsOnly
 from payments.fields import CurrencyField
@@ -25,7 +25,7 @@ def invalid(name: str, message: str) -> serializers.ValidationError:
 
 
 class RangeSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
-    """Which days, of which currency and gateway."""
+    """Which days, of which currency and gateway. `context["caller"]` is the principal, in whose zone today is taken."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Their names are words of Python's, so they cannot stand as attributes."""
@@ -33,7 +33,9 @@ class RangeSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
             "from": serializers.DateField(
                 required=False, help_text=f"The first day. Default: {DAYS_AT_FIRST} days with the last."
             ),
-            "to": serializers.DateField(required=False, help_text="The last day. Default: today."),
+            "to": serializers.DateField(
+                required=False, help_text="The last day. Default: today, in the merchant's time zone."
+            ),
             "currency": CurrencyField(required=False, help_text="This currency alone."),
             "gateway": serializers.CharField(required=False, max_length=30, help_text="This gateway alone."),
         }
@@ -50,12 +52,12 @@ class RangeSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """The range, complete and in order."""
-        today = today_somewhere()
+        today = find_today(self.context["caller"].merchant.time_zone)
         last = attrs.setdefault("to", max(today, attrs.get("from", today)))
         first = attrs.setdefault("from", max(FIRST_DAY, last - timedelta(days=DAYS_AT_FIRST - 1)))
         if first > last:
             raise invalid("from", f"{first} lies after {last}: name the earlier day first.")
-        if first > today:
+        if first > today_somewhere():
             raise invalid("from", f"{first} lies in the future: nothing was paid on it yet.")
         if (last - first).days >= MOST_DAYS:
             raise invalid("from", f"That is more than {MOST_DAYS} days; ask for them in parts.")

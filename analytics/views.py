@@ -44,7 +44,7 @@ class DailyMetricsView(GenericAPIView[Any]):
 
         Days without a payment have no row. A payment counts on the day it was accepted.
         """
-        asked = DailyQuerySerializer(data=request.query_params.dict())
+        asked = DailyQuerySerializer(data=request.query_params.dict(), context={"caller": caller_of(request)})
         asked.is_valid(raise_exception=True)
         question = asked.to_daily_question(caller_of(request))
         rows = list(rows_for(question))
@@ -64,7 +64,7 @@ class SummaryView(GenericAPIView[Any]):
     )
     def get(self, request: Request) -> HttpResponse:
         """What a range of days adds up to, beside as many days right before it."""
-        asked = RangeSerializer(data=request.query_params.dict())
+        asked = RangeSerializer(data=request.query_params.dict(), context={"caller": caller_of(request)})
         asked.is_valid(raise_exception=True)
         question = asked.to_question(caller_of(request))
         current, previous = totals_for(question), totals_for(question.before())

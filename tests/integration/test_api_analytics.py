@@ -1,6 +1,6 @@
 """`/analytics`: what the API tells of computed rows, to whom, and when it says that nothing has changed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import time_machine
@@ -160,3 +160,28 @@ def test_a_key_without_the_scope_sees_nothing(merchant):
     stranger = client_for(merchant, scopes=[Scope.PAYMENTS_READ])
     assert stranger.get(DAILY).status_code == 403
     assert stranger.get(SUMMARY).status_code == 403
+
+
+@pytest.mark.parametrize("address", [DAILY, SUMMARY])
+@pytest.mark.parametrize(
+    ("zone", "hour", "today"),
+    [
+        ("UTC", 4, "2026-12-01"),
+        ("UTC", 12, "2026-12-01"),
+        ("UTC", 23, "2026-12-01"),
+        ("Europe/Berlin", 23, "2026-12-02"),
+        ("America/Los_Angeles", 4, "2026-11-30"),
+        ("America/Los_Angeles", 23, "2026-12-01"),
+        ("Pacific/Kiritimati", 12, "2026-12-02"),
+        ("CET", 23, "2026-12-02"),
+        ("Mars/Olympus", 23, "2026-12-01"),
+    ],
+)
+def test_without_to_the_last_day_is_today_in_the_merchants_zone(client, merchant, address, zone, hour, today):
+    type(merchant).objects.filter(pk=merchant.pk).update(time_zone=zone)
+    with time_machine.travel(datetime(2026, 12, 1, hour, tzinfo=UTC), tick=False):
+        answer = ok(client.get(address))
+        assert (answer["to"], answer["time_zone"]) == (today, zone)
+        assert (date.fromisoformat(answer["to"]) - date.fromisoformat(answer["from"])).days == 29
+        tomorrow = ok(client.get(f"{address}?from=2026-12-02")) if hour > 10 else None
+    assert tomorrow is None or (tomorrow["from"], tomorrow["to"]) == ("2026-12-02", "2026-12-02")
