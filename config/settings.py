@@ -65,6 +65,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "console.probes.ProbeHostMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "console.page_middleware.CSPMiddleware",
     "console.security.HeadersMiddleware",

@@ -339,6 +339,45 @@ def test_another_address_or_method_is_none_of_the_doors(client, house, changes):
     assert len(house.asked) == 1
 
 
+PROBES = [f"/{name}{slash}".encode() for name in ("livez", "readyz", "health", "metrics") for slash in ("", "/")]
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("host", ["10.42.8.201:8000", "[fd00::8]:8000", "evil.example", None])
+def test_a_probe_is_answered_under_any_host(settings, house, path, host):
+    """Kubernetes and load balancers send the address of the pod; a target in absolute form replaces the header."""
+    for hosts in (["pay.example.com"], [".example.com"], ["*"]):
+        settings.ALLOWED_HOSTS = hosts
+        assert ask(doors.DOOR, house, {"host": host}, b"", method="GET", raw_path=path)[0] == 200
+        target = b"http://" + (host or "").encode() + path
+        assert ask(doors.DOOR, house, {"host": "x.example"}, b"", method="GET", raw_path=target)[0] == 200
+    refused = ask(doors.DOOR, house, {"host": host, "transfer_encoding": "gzip"}, b"", method="GET", raw_path=path)
+    assert (refused[0], (host or "none.example").encode() in refused[2]) == (501, False)
+
+
+def test_metrics_still_need_their_token_under_any_host(settings, house):
+    settings.METRICS_TOKEN = "the-token-of-the-scraper"
+    given = {"host": "10.42.8.201:8000"}
+    assert ask(doors.DOOR, house, given, b"", method="GET", raw_path=b"/metrics")[0] == 401
+    given["authorization"] = f"Bearer {settings.METRICS_TOKEN}"
+    assert ask(doors.DOOR, house, given, b"", method="GET", raw_path=b"/metrics")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"/", b"/admin/", b"/docs", b"/api/v1/schema", b"/api/v1/payments", b"/livez/x", b"/livez//", b"//livez"),
+        *(b"/livez%0A", b"/x/../livez", b"/LIVEZ", b"/readyz/..", b"/problems/not_found"),
+    ],
+)
+def test_nothing_but_a_probe_is_answered_under_another_host(client, house, path):
+    for method in ("GET", "POST"):
+        assert ask(doors.DOOR, house, usual(host="10.42.8.201:8000"), method=method, raw_path=path)[0] == 400
+        target = b"http://10.42.8.201:8000" + path
+        assert ask(doors.DOOR, house, usual(), method=method, raw_path=target)[0] == 400
+    assert not Payment.objects.exists()
+
+
 @pytest.mark.parametrize("spelling", [b"/api/v1/payments", b"/api/v1/payments/", b"/api/v1/%70ayments"])
 def test_the_door_knows_every_spelling_of_its_address(client, house, spelling, lines):
     assert ask(doors.DOOR, house, usual(), raw_path=spelling)[0] == 202
