@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 import merchants.schema  # noqa: F401  # tells drf-spectacular of our credentials
 
@@ -68,7 +69,19 @@ def with_429(responses: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(every.items()))
 
 
-class SchemaView(SpectacularAPIView):
+class DocumentView(APIView):
+    """A view whose renderers write one document, and nothing else."""
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the allowed methods, without a body that these renderers would have to write."""
+        return HttpResponse(headers={"Allow": ", ".join(self.allowed_methods)})
+
+
+class DocsView(DocumentView, SpectacularSwaggerSplitView):
+    """The documentation as a page."""
+
+
+class SchemaView(DocumentView, SpectacularAPIView):
     """The document. It is the same for everybody, and takes a second to write: once in each process is enough."""
 
     @extend_schema(exclude=True)

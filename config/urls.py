@@ -4,9 +4,8 @@ from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from config.openapi import SchemaView
+from config.openapi import DocsView, SchemaView
 from console import health
 from console.metrics import metrics
 from console.views import home
@@ -24,7 +23,7 @@ urlpatterns = [
     path("api/v1/", include("merchants.urls")),
     path("api/v1/", include("analytics.urls")),
     re_path(r"^api/v1/schema/?$", SchemaView.as_view(), name="schema"),
-    re_path(r"^docs/?$", csp_update(FOR_SWAGGER)(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
+    re_path(r"^docs/?$", csp_update(FOR_SWAGGER)(DocsView.as_view(url_name="schema")), name="docs"),
     path("problems/<slug:code>", explain_problem, name="problem"),
     re_path(r"^livez/?$", health.livez, name="livez"),
     re_path(r"^readyz/?$", health.readyz, name="readyz"),

@@ -607,6 +607,35 @@ def test_a_method_that_no_scope_allows_is_refused(client, method):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("path", [URL, f"{URL}/{uuid4()}", f"{URL}/batch", "/api/v1/analytics/daily"])
+def test_options_name_the_methods_to_a_caller_and_nothing_else(client, path):
+    answer = client.options(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    methods = set(answer["Allow"].split(", "))
+    assert "OPTIONS" in methods
+    for method in ("PUT", "PATCH", "DELETE"):
+        assert method not in methods
+
+
+@pytest.mark.django_db
+def test_options_need_a_credential_and_no_scope(merchant):
+    problem(Client().options(URL), 401, "unauthenticated")
+    without_scopes = "sk_test_without-any-scope"
+    api_keys.register_key(without_scopes, merchant=merchant, mode=Mode.TEST, name="none", scopes=[])
+    answer = Client(headers={"authorization": f"Bearer {without_scopes}"}).options(URL)
+    assert (answer.status_code, answer["Allow"]) == (200, "GET, POST, HEAD, OPTIONS")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/docs?script=", "/api/v1/schema"])
+def test_options_of_the_documentation_name_its_methods(path):
+    answer = Client().options(path)
+    assert (answer.status_code, answer.content, answer["Allow"]) == (200, b"", "GET, HEAD, OPTIONS")
+    assert Client().get(path).status_code == 200
+    assert Client().post(path).status_code == 405
+
+
+@pytest.mark.django_db
 def test_a_merchant_whose_currency_nobody_knows_is_asked_for_one(post, merchant):
     """Three capital letters are all that the merchant's own form checks."""
     merchant.currency = "EUT"
