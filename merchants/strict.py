@@ -1,12 +1,55 @@
 """Bodies that say only what is understood."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from rest_framework import serializers
 
+from merchants.characters import find_identifier_fault, normalize_identifier
+
 #: Unknown fields that a refusal names; a body can hold thousands.
 MAX_UNKNOWN_REPORTED: Final = 20
+
+
+class ExactCharField(serializers.CharField):
+    """A JSON string that is kept as it was sent: nothing is trimmed, and a number is not made a string.
+
+    Its length is checked before anything looks at each character. A string of white space alone counts as blank.
+    """
+
+    default_error_messages: ClassVar = {"invalid": "This must be a string: put it in double quotes."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the string, unchanged."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        if not self.allow_blank and data.isspace():
+            self.fail("blank")
+        return data
+
+
+class NameField(ExactCharField):
+    """A text in one line of visible characters, without spaces at either end."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text, unchanged."""
+        text = super().to_internal_value(data)
+        if fault := find_identifier_fault(text):
+            raise serializers.ValidationError(fault.message, code=fault.code)
+        return text
+
+
+class IdentifierField(NameField):
+    """An identifier of the merchant's system, in the form in which it is stored and compared: NFC."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the identifier in NFC."""
+        return normalize_identifier(super().to_internal_value(data))
 
 
 class BoundedListField(serializers.ListField):

@@ -7,7 +7,6 @@ from django.db.models import QuerySet
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
-from rest_framework.fields import CharField
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,6 +14,7 @@ from rest_framework.response import Response
 from merchants.audit import by
 from merchants.models import Scope
 from merchants.principal import caller_of
+from merchants.strict import IdentifierField
 from notifications import contacts
 from notifications.models import Contact
 from notifications.people_serializers import ContactRequestSerializer, ContactSerializer
@@ -128,7 +128,7 @@ def read(user_id: str) -> str:
         ValidationError: it is none.
     """
     try:
-        return str(CharField(max_length=255).run_validation(user_id))
+        return str(IdentifierField(max_length=255).run_validation(user_id))
     except ValidationError as error:
         raise ValidationError({"user_id": error.detail}) from None
 

@@ -19,6 +19,7 @@ from merchants.reasons import ActionWithReason, reason_in
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from messaging.models import DeadLetter
+from payments.admin_search import NormalizedSearch
 from payments.decline_blocks_admin import DeclineBlockAdmin
 from payments.declines import ERRORS, support_for
 from payments.gateways_admin import GatewayCircuitAdmin
@@ -84,7 +85,7 @@ class ErrorFilter(admin.SimpleListFilter):
 
 
 @admin.register(Payment)
-class PaymentAdmin(LookOnly, Exported):
+class PaymentAdmin(NormalizedSearch, LookOnly, Exported):
     """The list of payments and the story of one."""
 
     list_display = ("short_id", "state", "money", "order_id", "user_id", "error_code", "mode", "merchant", "created_at")

@@ -19,6 +19,7 @@ from merchants.reasons import ReasonField, ReasonForm
 from messaging.look_only import LookOnly
 from messaging.markup import badge
 from payments import velocity
+from payments.admin_search import NormalizedSearch
 from payments.models import DeclineBlock
 
 
@@ -50,7 +51,7 @@ class InForceFilter(admin.SimpleListFilter):
 
 
 @admin.register(DeclineBlock)
-class DeclineBlockAdmin(LookOnly, admin.ModelAdmin[DeclineBlock]):
+class DeclineBlockAdmin(NormalizedSearch, LookOnly, admin.ModelAdmin[DeclineBlock]):
     """Payers and merchants from whom nothing is accepted for a while."""
 
     list_display = ("whom", "merchant", "mode", "state", "declines", "began_at", "ends_at", "lifted_by")

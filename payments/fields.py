@@ -11,6 +11,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from merchants.characters import find_identifier_fault, find_text_fault
+from merchants.strict import ExactCharField
 from payments.cards import has_card_number
 from payments.money import EXPONENTS
 
@@ -61,24 +63,41 @@ class CurrencyField(serializers.CharField):
         return code
 
 
-class CardFreeCharField(serializers.CharField):
+class CardFreeCharField(ExactCharField):
     """Text in which no card number is accepted: we must never hold one (PCI DSS 3.2)."""
 
     default_error_messages: ClassVar = {
-        "invalid": "This must be a string: put it in double quotes.",
         "card_number": "This looks like a card number. Never send one: send the gateway's token as payment_method.",
     }
 
     def to_internal_value(self, data: Any) -> str:
         """The text, if it holds no card number."""
-        if not isinstance(data, str):
-            self.fail("invalid")
         text = super().to_internal_value(data)
-        if self.max_length is not None and len(text) > self.max_length:
-            self.fail("max_length", max_length=self.max_length)  # before anything looks at each character
         if has_card_number(text):
             self.fail("card_number")
         return text
+
+
+class DescriptionField(CardFreeCharField):
+    """Free text without card numbers and without characters that hide or reorder what is read."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text, unchanged."""
+        text = super().to_internal_value(data)
+        if fault := find_text_fault(text):
+            raise serializers.ValidationError(fault.message, code=fault.code)
+        return text
+
+
+class TokenField(CardFreeCharField):
+    """A token of a gateway: visible characters, without spaces at either end, and no card number."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the token, unchanged."""
+        token = super().to_internal_value(data)
+        if fault := find_identifier_fault(token):
+            raise serializers.ValidationError(fault.message, code=fault.code)
+        return token
 
 
 class MetadataField(serializers.DictField):

@@ -10,6 +10,7 @@ from django_filters import CharFilter, ChoiceFilter, IsoDateTimeFilter, UUIDFilt
 from django_filters.rest_framework.filterset import FilterSet
 from rest_framework.exceptions import ValidationError
 
+from merchants.strict import IdentifierField
 from payments.events import EVENT_TYPES
 from payments.fields import DECIMAL
 from payments.models import Payment, PaymentEvent
@@ -30,6 +31,26 @@ class UtcFilter(IsoDateTimeFilter):
             filtered: QuerySet[Model] = super().filter(qs, value.astimezone(UTC) if value else value)
         except OverflowError:
             raise ValidationError({self.field_name: "This moment is beyond the calendar."}) from None
+        return filtered
+
+
+class IdentifierFilter(CharFilter):
+    """An identifier of the merchant's system, by the rules of the field that stores it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, strip=False, **options)
+
+    def filter(self, qs: QuerySet[Model], value: str) -> QuerySet[Model]:
+        """Compare in NFC, as the identifier is stored.
+
+        Raises:
+            ValidationError: no identifier can be like this.
+        """
+        try:
+            identifier = IdentifierField(max_length=255).run_validation(value) if value else value
+        except ValidationError as error:
+            raise ValidationError({self.field_name: error.detail}) from None
+        filtered: QuerySet[Model] = super().filter(qs, identifier)
         return filtered
 
 
@@ -55,8 +76,8 @@ class PaymentFilter(StrictFilter):
     """Narrow down a merchant's payments."""
 
     status = ChoiceFilter(choices=Status.choices)
-    order_id = CharFilter()
-    user_id = CharFilter()
+    order_id = IdentifierFilter()
+    user_id = IdentifierFilter()
     currency = CharFilter()
     amount_from = CharFilter(
         method="filter_amount", help_text="Major units, such as 10.00; this amount included. Needs `currency`."

@@ -10,13 +10,28 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from merchants.characters import find_identifier_fault
 from merchants.models import Merchant, Mode
-from merchants.strict import KnownFieldsOnly, require_known
+from merchants.strict import IdentifierField, KnownFieldsOnly, require_known
 from payments.events import EVENT_TYPES
-from payments.fields import AmountField, CardFreeCharField, CurrencyField, MetadataField, PhoneField, WebhookUrlField
+from payments.fields import (
+    AmountField,
+    CardFreeCharField,
+    CurrencyField,
+    DescriptionField,
+    MetadataField,
+    PhoneField,
+    WebhookUrlField,
+)
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.operations import PaymentRequest
 from payments.states import Status
+
+MAX_METADATA_NAME_CHARACTERS: Final = 40
+IDENTIFIER_RULE: Final = (
+    "Compared and stored in Unicode NFC. Control, format and invisible characters, spaces other than U+0020, and "
+    "spaces at either end are refused."
+)
 
 
 @extend_schema_serializer(
@@ -32,18 +47,28 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
 
     amount = AmountField(help_text="Major units; at most as many decimals as the currency has.")
     currency = CurrencyField(required=False, allow_null=True, help_text="ISO 4217; default: the merchant's own.")
-    order_id = serializers.CharField(
-        required=False, allow_null=True, max_length=255, help_text="Your order; it is charged at most once."
+    order_id = IdentifierField(
+        required=False,
+        allow_null=True,
+        max_length=255,
+        help_text=f"Your order; it is charged at most once. {IDENTIFIER_RULE}",
     )
-    user_id = serializers.CharField(
-        required=False, allow_null=True, max_length=255, help_text="The payer in your own system."
+    user_id = IdentifierField(
+        required=False, allow_null=True, max_length=255, help_text=f"The payer in your own system. {IDENTIFIER_RULE}"
     )
-    description = CardFreeCharField(required=False, allow_null=True, allow_blank=True, max_length=1000)
+    description = DescriptionField(
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        max_length=1000,
+        help_text="Kept as it is sent. Control and format characters are refused, but for tabs and line breaks.",
+    )
     metadata = MetadataField(
         child=CardFreeCharField(max_length=500, allow_blank=True),
         required=False,
         allow_null=True,
-        help_text="At most 50 pairs of strings, for your own use.",
+        help_text="At most 50 pairs of strings, for your own use. Names have 1 to 40 visible characters, without "
+        "spaces at either end; values are kept as they are sent.",
     )
     payment_method = CardFreeCharField(
         required=False, allow_null=True, max_length=255, help_text="The gateway's token. In test mode, default pm_ok."
@@ -99,9 +124,12 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         return validated
 
     def validate_metadata(self, value: dict[str, str] | None) -> dict[str, str] | None:
-        """Short names."""
-        if value and not all(0 < len(name) <= 40 and name.isprintable() for name in value):
-            raise serializers.ValidationError("Names have 1 to 40 printable characters.", code="invalid_name")
+        """Refuse names that are empty, too long or have characters that a name must not contain."""
+        for name in value or ():
+            if not 0 < len(name) <= MAX_METADATA_NAME_CHARACTERS:
+                raise serializers.ValidationError("Names have 1 to 40 printable characters.", code="invalid_name")
+            if fault := find_identifier_fault(name):
+                raise serializers.ValidationError(f"In a name: {fault.message}", code="invalid_name")
         return value
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from merchants.reasons import ReasonForm
 from merchants.refusals import Refused
 from messaging.look_only import LookOnly
 from messaging.markup import badge, link
+from payments.admin_search import NormalizedSearch
 from payments.models import UnmatchedCharge
 from payments.money import EXPONENTS, to_major_units
 from payments.operations import adopt_charge, dismiss_charge, request_refund
@@ -108,7 +109,7 @@ DECISIONS: Final = {
 
 
 @admin.register(UnmatchedCharge)
-class UnmatchedChargeAdmin(LookOnly, admin.ModelAdmin[UnmatchedCharge]):
+class UnmatchedChargeAdmin(NormalizedSearch, LookOnly, admin.ModelAdmin[UnmatchedCharge]):
     """Charges that no payment accounts for, those to decide on first."""
 
     list_display = ("reference", "badge", "money", "reason", "merchant_slug", "order_id", "source", "created_at")

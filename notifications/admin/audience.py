@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from merchants.audited_admin import AuditedAdmin
+from merchants.characters import find_identifier_fault, normalize_identifier
 from notifications import contacts
 from notifications.masking import mask
 from notifications.models import Audience, Channel, Contact, Preference
@@ -32,6 +33,13 @@ class ContactForm(forms.ModelForm[Contact]):
 
         model = Contact
         fields = ("merchant", "mode", "user_id", "email", "phone", "language")
+
+    def clean_user_id(self) -> str:
+        """Return the id in the form that payments have, so that they find the contact."""
+        user_id: str = self.cleaned_data["user_id"]
+        if fault := find_identifier_fault(user_id):
+            raise forms.ValidationError(fault.message, code=fault.code)
+        return normalize_identifier(user_id)
 
     def clean_phone(self) -> str:
         """None, or a number that exists."""
@@ -62,7 +70,7 @@ class ContactAdmin(AuditedAdmin, admin.ModelAdmin[Contact]):
     ) -> tuple[QuerySet[Any], bool]:
         """By all of an id or address."""
         term = search_term.strip()
-        found = Q(user_id=term) | Q(email__iexact=term) | Q(phone=term)
+        found = Q(user_id=normalize_identifier(term)) | Q(email__iexact=term) | Q(phone=term)
         return (queryset.filter(found) if term else queryset), False
 
     def shown_in_entries(self, row: Contact) -> dict[str, Any]:

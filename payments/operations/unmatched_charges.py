@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from django.db import connection
 
+from merchants.characters import normalize_identifier
 from payments.models import Payment, UnmatchedCharge
 from payments.states import Status
 from payments.unmatched_charge import Reason, Source
@@ -81,7 +82,9 @@ def record_unmatched_charge(facts: ChargeFacts, *, reason: Reason, source: Sourc
     if not (0 < facts.amount <= MAX_AMOUNT and facts.reference and len(facts.currency) == 3):
         log.error("unmatched_charge_unreadable", gateway=facts.gateway, reference=facts.reference)
         return False
-    stated = {**asdict(facts), "reason": reason, "source": source}
+    # The order is compared with payments' orders, which are in NFC.
+    order_id = normalize_identifier(facts.order_id)
+    stated = {**asdict(facts), "order_id": order_id, "reason": reason, "source": source}
     _, is_new = UnmatchedCharge.objects.get_or_create(
         gateway=stated.pop("gateway"), reference=stated.pop("reference"), defaults=stated
     )

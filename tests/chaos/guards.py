@@ -52,6 +52,7 @@ BUCKETS = "tests/integration/test_buckets.py::"
 LIMITS = "tests/integration/test_limits.py::"
 VELOCITY = "tests/integration/test_velocity.py::"
 EVIDENCE = "tests/integration/test_evidence.py::"
+IDENTIFIERS = "tests/integration/test_identifiers.py::"
 CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
 BROKER = "tests/unit/test_broker.py::"
@@ -102,6 +103,20 @@ GUARDS = [
             ),
         ),
         ACCEPT + "test_an_order_that_is_being_taken_at_this_moment_takes_no_second_payment",
+    ),
+    guard(
+        "identifiers are compared in NFC",
+        "merchants/characters.py",
+        'return text if text.isascii() else unicodedata.normalize("NFC", text)',
+        "return text",
+        IDENTIFIERS + "test_an_order_in_two_unicode_forms_is_one_order_by_message_and_api",
+    ),
+    guard(
+        "identifiers with invisible characters are refused",
+        "merchants/strict.py",
+        "if fault := find_identifier_fault(text):",
+        "if fault := None:",
+        IDENTIFIERS + "test_an_identifier_with_an_invisible_character_is_refused",
     ),
     Guard(
         "a key has one request: the unique index",

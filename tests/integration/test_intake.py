@@ -222,7 +222,7 @@ def test_a_simulated_failure_and_its_payment_method_are_the_same_request(post):
         ("invalid", body_of(currency="eur"), "currency: This is not a currency"),
         ("invalid", body_of(mode="real"), "mode: The mode is `test` or `live`."),
         ("invalid", body_of(amuont=1), "amuont: There is no such field."),
-        ("invalid", body_of(description="a\0b"), "description: Null characters"),
+        ("invalid", body_of(description="a\0b"), "description: Character 2 is U+0000 NULL"),
         ("invalid", body_of(metadata={"a": {}}), "metadata: This must be a string"),
         ("invalid", body_of(metadata=dict.fromkeys(map(str, range(51)), "")), "metadata: At most 50 pairs."),
         ("invalid", body_of(description=f"pay with {CARD}"), "description: This looks like a card number"),
