@@ -17,6 +17,7 @@ from analytics.serializers import DailyMetricsSerializer, DailyQuerySerializer, 
 from merchants.models import Scope
 from merchants.plain_request import plain
 from merchants.principal import caller_of
+from merchants.query import read_parameters
 from payments.serializers import problems
 
 ETAG = OpenApiParameter(
@@ -44,7 +45,8 @@ class DailyMetricsView(GenericAPIView[Any]):
 
         Days without a payment have no row. A payment counts on the day it was accepted.
         """
-        asked = DailyQuerySerializer(data=request.query_params.dict(), context={"caller": caller_of(request)})
+        parameters = read_parameters(request.query_params, DailyQuerySerializer().fields.keys())
+        asked = DailyQuerySerializer(data=parameters, context={"caller": caller_of(request)})
         asked.is_valid(raise_exception=True)
         question = asked.to_daily_question(caller_of(request))
         rows = list(rows_for(question))
@@ -64,7 +66,8 @@ class SummaryView(GenericAPIView[Any]):
     )
     def get(self, request: Request) -> HttpResponse:
         """What a range of days adds up to, beside as many days right before it."""
-        asked = RangeSerializer(data=request.query_params.dict(), context={"caller": caller_of(request)})
+        parameters = read_parameters(request.query_params, RangeSerializer().fields.keys())
+        asked = RangeSerializer(data=parameters, context={"caller": caller_of(request)})
         asked.is_valid(raise_exception=True)
         question = asked.to_question(caller_of(request))
         current, previous = totals_for(question), totals_for(question.before())

@@ -18,15 +18,15 @@ from console.serializers import ApprovalSerializer, ReasonSerializer
 from merchants import approvals
 from merchants.audit import by
 from merchants.models import Approval
-from merchants.pages import ByMoment
+from merchants.pages import ByCursor, read_moment
 from merchants.principal import APPROVALS_READ, APPROVALS_WRITE, caller_of
 from payments.serializers import problems
 
 
-class NewestApprovalsFirst(ByMoment):
+class NewestApprovalsFirst(ByCursor):
     """Approvals, by the moment at which they were asked for."""
 
-    ordering = "-requested_at"
+    fields: ClassVar = {"requested_at": read_moment, "id": UUID}
 
 
 class ApprovalsView(GenericAPIView[Approval]):
@@ -40,7 +40,7 @@ class ApprovalsView(GenericAPIView[Approval]):
 
     @extend_schema(
         operation_id="approvals_list",
-        responses={(200, "application/json"): ApprovalSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): ApprovalSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List what waits for a second person, and what was decided, newest first, by cursor. For platform staff."""

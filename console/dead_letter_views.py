@@ -54,7 +54,7 @@ class DeadLettersView(GenericAPIView[DeadLetter]):
 
     @extend_schema(
         operation_id="dead_letters_list",
-        responses={(200, "application/json"): DeadLetterSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): DeadLetterSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List dead letters in every state, newest first, by cursor. For platform staff."""

@@ -8,17 +8,17 @@ from django_filters import CharFilter, ChoiceFilter, UUIDFilter
 
 from console.reads import PAYMENT
 from merchants.models import Approval
+from merchants.query import StrictFilter, UtcFilter
 from messaging.models import DeadLetter
-from payments.filters import StrictFilter, UtcFilter
 
 
 class DeadLetterFilter(StrictFilter):
     """Narrow down the dead letters."""
 
     state = ChoiceFilter(choices=DeadLetter.State.choices)
-    queue = CharFilter()
-    actor = CharFilter()
-    cause = CharFilter()
+    queue = CharFilter(strip=False)
+    actor = CharFilter(strip=False)
+    cause = CharFilter(strip=False)
     payment_id = UUIDFilter(method="filter_payment")
     since = UtcFilter(field_name="last_failed_at", lookup_expr="gte", help_text="Last failed at this time or later.")
     before = UtcFilter(field_name="last_failed_at", lookup_expr="lt", help_text="Last failed before this time.")

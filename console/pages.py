@@ -1,13 +1,11 @@
 """Pages of dead letters by cursor."""
 
-import re
+from typing import ClassVar
 
-from payments.pages import NewestFirst
+from merchants.pages import ByCursor, read_number
 
 
-class NewestLettersFirst(NewestFirst):
+class NewestLettersFirst(ByCursor):
     """Newest first, by id: a number that grows."""
 
-    def is_position(self, text: str) -> bool:
-        """Whether it is an id; eighteen digits fit the column."""
-        return re.fullmatch(r"[0-9]{1,18}", text) is not None
+    fields: ClassVar = {"id": read_number}

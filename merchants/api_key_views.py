@@ -16,6 +16,7 @@ from merchants.documents import problems
 from merchants.models import ApiKey, Mode, Scope
 from merchants.pages import NewestKeysFirst
 from merchants.principal import API_KEYS_READ, API_KEYS_WRITE, caller_of
+from merchants.query import StrictFilter
 from merchants.strict import BoundedListField, KnownFieldsOnly
 
 
@@ -75,7 +76,7 @@ class ApiKeysView(GenericAPIView[ApiKey]):
     scopes: ClassVar = {"GET": API_KEYS_READ, "POST": API_KEYS_WRITE}
     serializer_class = ApiKeySerializer
     pagination_class = NewestKeysFirst
-    filter_backends = ()
+    filterset_class = StrictFilter
 
     def get_queryset(self) -> QuerySet[ApiKey]:
         """The caller's keys."""
@@ -113,11 +114,11 @@ class ApiKeysView(GenericAPIView[ApiKey]):
 
     @extend_schema(
         operation_id="api_keys_list",
-        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): ApiKeySerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List API keys, newest first, by cursor; revoked and expired ones as well."""
-        page = self.paginate_queryset(self.get_queryset())
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([ApiKeySerializer(key).data for key in page or ()])
 
 

@@ -1,6 +1,5 @@
 """The API's contacts: how payers are reached."""
 
-import re
 from typing import ClassVar
 
 from django.db.models import QuerySet
@@ -13,23 +12,21 @@ from rest_framework.response import Response
 
 from merchants.audit import by
 from merchants.models import Scope
+from merchants.pages import ByCursor, read_number
 from merchants.principal import caller_of
+from merchants.query import StrictFilter
 from merchants.strict import IdentifierField
 from notifications import contacts
 from notifications.models import Contact
 from notifications.people_serializers import ContactRequestSerializer, ContactSerializer
 from notifications.reads import contact_path, represent_contact
-from payments.filters import StrictFilter
-from payments.pages import NewestFirst
 from payments.serializers import problems
 
 
-class NewestContactsFirst(NewestFirst):
+class NewestContactsFirst(ByCursor):
     """Newest first, by id: a number that grows."""
 
-    def is_position(self, text: str) -> bool:
-        """Whether it is an id; eighteen digits fit the column."""
-        return re.fullmatch(r"[0-9]{1,18}", text) is not None
+    fields: ClassVar = {"id": read_number}
 
 
 class ContactsView(GenericAPIView[Contact]):
@@ -49,7 +46,7 @@ class ContactsView(GenericAPIView[Contact]):
 
     @extend_schema(
         operation_id="contacts_list",
-        responses={(200, "application/json"): ContactSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): ContactSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List contacts, newest first, by cursor."""

@@ -68,7 +68,7 @@ class EndpointsView(GenericAPIView[WebhookEndpoint]):
 
     @extend_schema(
         operation_id="webhook_endpoints_list",
-        responses={(200, "application/json"): EndpointSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): EndpointSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List webhook endpoints, newest first, by cursor."""

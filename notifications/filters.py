@@ -4,10 +4,10 @@ from typing import Any, ClassVar, Final
 
 from django_filters import ChoiceFilter, UUIDFilter
 
+from merchants.query import StrictFilter, UtcFilter
 from notifications.models import Audience, Channel, Delivery, WebhookEndpoint
 from notifications.notices import OwnType
 from payments.events import EVENT_TYPES
-from payments.filters import StrictFilter, UtcFilter
 
 #: Whatever a delivery may be about.
 TYPES: Final = [(name, name) for name in (*EVENT_TYPES, *(kind.value for kind in OwnType))]

@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from merchants.models import Scope
 from merchants.principal import caller_of
-from payments.filters import EventFilter, StrictFilter
+from merchants.query import StrictFilter
+from payments.filters import EventFilter
 from payments.models import PaymentEvent
 from payments.pages import NewestFirst, OldestVersionFirst
 from payments.reads import events_of, payments_of, represent_event
@@ -35,7 +36,7 @@ class EventsView(GenericAPIView[PaymentEvent]):
 
     @extend_schema(
         operation_id="events_list",
-        responses={(200, "application/json"): EventSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): EventSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List what happened to your payments, newest first, by cursor."""

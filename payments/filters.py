@@ -1,37 +1,20 @@
 """The query parameters of the lists: `GET /payments` and `GET /events`."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.db.models import Model, QuerySet
-from django_filters import CharFilter, ChoiceFilter, IsoDateTimeFilter, UUIDFilter
-from django_filters.rest_framework.filterset import FilterSet
+from django_filters import CharFilter, ChoiceFilter, UUIDFilter
 from rest_framework.exceptions import ValidationError
 
+from merchants.query import StrictFilter, UtcFilter
 from merchants.strict import IdentifierField
 from payments.events import EVENT_TYPES
 from payments.fields import DECIMAL
 from payments.models import Payment, PaymentEvent
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
 from payments.states import Status
-
-
-class UtcFilter(IsoDateTimeFilter):
-    """A moment in ISO 8601, as UTC."""
-
-    def filter(self, qs: QuerySet[Model], value: datetime | None) -> QuerySet[Model]:
-        """Apply it.
-
-        Raises:
-            ValidationError: a moment that in UTC lies before the year 1 or after the year 9999.
-        """
-        try:
-            filtered: QuerySet[Model] = super().filter(qs, value.astimezone(UTC) if value else value)
-        except OverflowError:
-            raise ValidationError({self.field_name: "This moment is beyond the calendar."}) from None
-        return filtered
 
 
 class IdentifierFilter(CharFilter):
@@ -54,31 +37,13 @@ class IdentifierFilter(CharFilter):
         return filtered
 
 
-class StrictFilter(FilterSet):
-    """Narrow down a list. Unknown parameters are refused, not ignored; this one knows those of paging alone."""
-
-    #: Parameters of paging, which are not ours to refuse.
-    PAGING: ClassVar = frozenset({"cursor", "page_size"})
-
-    def filter_queryset(self, queryset: QuerySet[Model]) -> Any:
-        """Apply the filters.
-
-        Raises:
-            ValidationError: for a parameter that does not exist; a misspelt filter would show everything.
-        """
-        if unknown := sorted(set(self.data) - set(self.filters) - self.PAGING):
-            message = "There is no such parameter. Known are: " + ", ".join([*self.filters, *sorted(self.PAGING)]) + "."
-            raise ValidationError({name[:100]: message for name in unknown}, code="unknown_parameter")
-        return super().filter_queryset(queryset)
-
-
 class PaymentFilter(StrictFilter):
     """Narrow down a merchant's payments."""
 
     status = ChoiceFilter(choices=Status.choices)
     order_id = IdentifierFilter()
     user_id = IdentifierFilter()
-    currency = CharFilter()
+    currency = CharFilter(method="filter_currency", strip=False)
     amount_from = CharFilter(
         method="filter_amount", help_text="Major units, such as 10.00; this amount included. Needs `currency`."
     )
@@ -95,6 +60,14 @@ class PaymentFilter(StrictFilter):
     #: Parameter -> the comparison that it asks for.
     BOUNDS: ClassVar[Mapping[str, str]] = {"amount_from": "amount__gte", "amount_to": "amount__lte"}
 
+    def filter_currency(self, queryset: QuerySet[Payment], name: str, value: str) -> QuerySet[Payment]:
+        """Apply the currency.
+
+        Raises:
+            ValidationError: no payment can have it.
+        """
+        return queryset.filter(currency=require_currency(value))
+
     def filter_amount(self, queryset: QuerySet[Payment], name: str, value: str) -> QuerySet[Payment]:
         """Apply one end of a range of amounts, in the light of the currency.
 
@@ -104,9 +77,7 @@ class PaymentFilter(StrictFilter):
         currency = self.form.cleaned_data["currency"]
         if not currency:
             raise ValidationError({"currency": f"`{name}` means nothing without it: name a currency."}, code="required")
-        if currency not in EXPONENTS:
-            message = f"{currency[:10]} is not a currency that we take; use an ISO 4217 code in capital letters."
-            raise ValidationError({"currency": message}, code="unknown")
+        require_currency(currency)
         if not DECIMAL.fullmatch(value):
             raise ValidationError({name: "An amount is a decimal number such as 10.00."}, code="invalid")
         try:
@@ -117,6 +88,18 @@ class PaymentFilter(StrictFilter):
         except OutOfRange:
             message = f"An amount is above 0 and at most {to_major_units(MAX_MINOR_UNITS, currency)} {currency}."
             raise ValidationError({name: message}, code="range") from None
+
+
+def require_currency(currency: str) -> str:
+    """Return the currency.
+
+    Raises:
+        ValidationError: it is not one that payments can have.
+    """
+    if currency not in EXPONENTS:
+        message = f"{currency[:10]} is not a currency that we take; use an ISO 4217 code in capital letters."
+        raise ValidationError({"currency": message}, code="unknown")
+    return currency
 
 
 class EventFilter(StrictFilter):

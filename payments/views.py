@@ -110,7 +110,7 @@ class PaymentsView(GenericAPIView[Payment]):
 
     @extend_schema(
         operation_id="payments_list",
-        responses={(200, "application/json"): PaymentSerializer(many=True), **problems(400, 401, 403, 404)},
+        responses={(200, "application/json"): PaymentSerializer(many=True), **problems(400, 401, 403)},
     )
     def get(self, request: Request) -> Response:
         """List payments, newest first, by cursor."""

@@ -208,7 +208,7 @@ def test_pages_by_cursor_show_each_letter_once(support):
 @pytest.mark.parametrize("position", ["garbage", "\0", "-1", "9" * 30, "0199f000-0000-7000-8000-000000000001"])
 def test_a_cursor_that_is_not_ours_is_told_to_begin_again(support, position):
     cursor = b64encode(f"p={position}".encode()).decode()
-    assert "begin again" in problem(support.get(URL, {"cursor": cursor}), 404, "not_found")["detail"]
+    assert "begin again" in problem(support.get(URL, {"cursor": cursor}), 400, "invalid_request")["detail"]
 
 
 @pytest.mark.parametrize("count", [1, 30])

@@ -232,13 +232,13 @@ def cursor(text):
 def test_a_cursor_of_events_that_is_not_ours_is_told_to_begin_again(client, accept, value):
     payment = accept()
     for url in (URL, url_of(payment)):
-        assert "begin again" in problem(client.get(url, {"cursor": value}), 404, "not_found")["detail"]
+        assert "begin again" in problem(client.get(url, {"cursor": value}), 400, "invalid_request")["detail"]
 
 
 def test_a_cursor_of_the_other_list_is_told_to_begin_again(client, accept):
     payment = accept()
-    problem(client.get(URL, {"cursor": cursor("p=1")}), 404, "not_found")
-    problem(client.get(url_of(payment), {"cursor": cursor(f"p={uuid4()}")}), 404, "not_found")
+    problem(client.get(URL, {"cursor": cursor("p=1")}), 400, "invalid_request")
+    problem(client.get(url_of(payment), {"cursor": cursor(f"p={uuid4()}")}), 400, "invalid_request")
 
 
 def test_a_cursor_of_another_merchants_events_shows_nothing_of_theirs(client, accept, other_merchant):

@@ -155,7 +155,7 @@ def test_the_way_back_shows_the_same_page_again(client, accept):
     assert client.get(second["previous"]).json()["results"] == first["results"]
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "201", "1000000", "ten", "1e2", ""])
+@pytest.mark.parametrize("size", ["0", "-1", "201", "1000000", "ten", "1e2"])
 def test_a_page_size_beyond_its_limits_is_refused_and_not_ignored(client, size):
     answer = client.get(URL, {"page_size": size})
     assert answer.status_code == 400
@@ -284,7 +284,7 @@ def cursor(text):
 )  # fmt: skip
 def test_a_cursor_that_is_not_ours_is_told_to_begin_again(client, accept, value):
     accept()
-    refusal = problem(client.get(URL, {"cursor": value}), 404, "not_found")
+    refusal = problem(client.get(URL, {"cursor": value}), 400, "invalid_request")
     assert "begin again" in refusal["detail"]
 
 
