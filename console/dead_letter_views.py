@@ -39,7 +39,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
     required=True,
-    description="A value of your own, new for each decision, the same for each retry. 1-255 of `A-Za-z0-9._:-`.",
+    description="A value of your own, new for each decision, the same for each retry. 1-255 printable ASCII "
+    "characters other than space, comma, double quote and backslash.",
 )
 
 

@@ -11,7 +11,7 @@ class Refused(Exception):
     title: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
     #: JSON Pointer (RFC 6901) to the member of the body that is at fault, where it is a single one.
-    pointer: ClassVar[str] = ""
+    pointer: str = ""
     #: Whole seconds after which to try again, where that may help.
     retry_after: int = 1
     #: Every kind with a title, whichever room it is of.
@@ -38,6 +38,22 @@ class CredentialsDiffer(Refused):
 
     code = "credentials_differ"
     title = "Different credentials"
+
+
+class TokenExpired(Refused):
+    """This access token has expired: refresh it at `/api/v1/token/refresh`, or log in again."""
+
+    code = "token_expired"
+    status_code = 401
+    title = "Access token expired"
+
+
+class TokenInvalid(Refused):
+    """This access token is not valid: log in again, and send it as `Authorization: Bearer …`."""
+
+    code = "token_invalid"
+    status_code = 401
+    title = "Access token not valid"
 
 
 class OneTimePasswordNeeded(Refused):

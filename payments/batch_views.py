@@ -22,7 +22,7 @@ from merchants.plain_request import plain
 from merchants.principal import Principal, caller_of
 from merchants.strict import BoundedListField, KnownFieldsOnly
 from payments.errors import TooManyPayments
-from payments.idempotency import Answer, key_of
+from payments.idempotency import Answer, key_of_item
 from payments.operations import Outcome, Wish, accept_payments, attempt
 from payments.parsers import ExactJSONParser
 from payments.serializers import PaymentRequestSerializer, PaymentSerializer, ProblemSerializer, problems, request_in
@@ -185,7 +185,7 @@ def wish_of(item: Item, ticket: Ticket, caller: Principal, *, request_id: str, n
     return Wish(
         merchant=caller.merchant,
         mode=caller.mode,
-        idempotency_key=key_of(item),
+        idempotency_key=key_of_item(item),
         request=request_in(item, merchant=caller.merchant),
         request_id=request_id,
         now=now,

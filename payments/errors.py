@@ -12,13 +12,34 @@ class IdempotencyKeyMissing(Refused):
     status_code = 400
     title = "Idempotency key missing"
 
+    def __init__(self, *, in_field: bool = False) -> None:
+        super().__init__(in_field)
+        self.in_field = in_field
+        self.pointer = "/idempotency_key" if in_field else ""
+
+    @property
+    def detail(self) -> str:
+        """Return where to send the key."""
+        if self.in_field:
+            return (
+                "The field `idempotency_key` is missing: send a value of your own, new for each payment, the same for "
+                "each retry of it."
+            )
+        return super().detail
+
 
 class IdempotencyKeyInvalid(Refused):
-    """An idempotency key has 1 to 255 characters out of A-Z, a-z, 0-9 and `. _ : -`, bare or in double quotes."""
+    """An idempotency key has 1 to 255 printable ASCII characters other than space, comma, double quote and backslash;
+    it is sent bare or in double quotes.
+    """
 
     code = "idempotency_key_invalid"
     status_code = 400
     title = "Idempotency key malformed"
+
+    def __init__(self, *, in_field: bool = False) -> None:
+        super().__init__(in_field)
+        self.pointer = "/idempotency_key" if in_field else ""
 
 
 class IdempotencyKeyMismatch(Refused):

@@ -27,7 +27,9 @@ from payments.states import FINAL
 
 #: How long a key and its answer are kept at least: longer than any client goes on retrying.
 KEPT_FOR: Final = timedelta(days=30)
-KEY: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+#: Printable ASCII without spaces. Double quote and backslash belong to the quoted form, and a comma joins two headers
+#: of the same name: a key with one of them could be read in two ways.
+KEY: Final = re.compile(r"[!#-+\--\[\]-~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,20 @@ def key_of(body: Any, *, header: str | None = None) -> str:
     if given is not None and not isinstance(given, str):
         raise IdempotencyKeyInvalid
     return choose_key(header, given)
+
+
+def key_of_item(item: Any) -> str:
+    """Return the idempotency key of a batch's item or of a message, which has no header of its own.
+
+    Raises:
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: the error points at the field.
+    """
+    try:
+        return key_of(item)
+    except IdempotencyKeyMissing:
+        raise IdempotencyKeyMissing(in_field=True) from None
+    except IdempotencyKeyInvalid:
+        raise IdempotencyKeyInvalid(in_field=True) from None
 
 
 def choose_key(header: str | None, field: str | None) -> str:

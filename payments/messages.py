@@ -13,7 +13,7 @@ from rest_framework import serializers
 from merchants.models import Merchant, Mode
 from merchants.refusals import Refused
 from payments.cards import without_card_numbers
-from payments.idempotency import key_of
+from payments.idempotency import key_of_item
 from payments.operations import PaymentRequest
 from payments.problems import walk
 from payments.serializers import PaymentRequestSerializer, kept_serializer
@@ -99,7 +99,7 @@ def read(document: Any, *, find: FindMerchant = find_merchant) -> PaymentInitiat
         Refused: the idempotency key is missing or malformed, or the merchant takes no payments.
         ValidationError: with the faults of each field.
     """
-    key = key_of(document)
+    key = key_of_item(document)
     merchant = merchant_of(document, find=find)
     serializer = kept_serializer(PaymentInitiatedSerializer, merchant=merchant)
     validated = serializer.run_validation(document)

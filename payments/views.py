@@ -31,7 +31,8 @@ from payments.waiting import NoRoom, room
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
-    description="A value of your own, new for each payment, the same for each retry. 1-255 of `A-Za-z0-9._:-`. "
+    description="A value of your own, new for each payment, the same for each retry. 1-255 printable ASCII "
+    "characters other than space, comma, double quote and backslash. "
     "Required, here or as `idempotency_key` in the body.",
 )
 
