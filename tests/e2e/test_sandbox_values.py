@@ -15,7 +15,7 @@ ENDS = {
     "pm_declined": ("failed", "card_declined", 0, "charge declined"),
     "pm_insufficient_funds": ("failed", "insufficient_funds", 0, "charge declined"),
     "pm_expired_card": ("failed", "expired_card", 0, "charge declined"),
-    "pm_unheard_of": ("failed", "payment_method_unknown", 0, "charge declined"),
+    "pm_unheard_of": ("failed", "payment_method_unknown", 0, "charge rejected"),
     "pm_flaky_2": ("succeeded", "", 1, "charge unavailable, charge unavailable, charge approved"),
     "pm_rate_limited": ("succeeded", "", 1, "charge unavailable, charge approved"),
     "pm_down": ("failed", "retries_exhausted", 0, ", ".join(["charge unavailable"] * 4)),
