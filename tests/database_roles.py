@@ -15,8 +15,8 @@ from deploy.local.postgres import find_programs
 
 FILE = Path(__file__).resolve().parents[1] / "deploy" / "postgres" / "roles.sql"
 ROLES = ("web", "worker", "notifier", "relay", "intake", "cron", "readonly")
-#: Roles are the whole server's, which other test runs, and other workers of this one, may use as well.
-PREFIX = f"roles_in_tests_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+#: Roles are the whole server's, which other processes may test with at the same time.
+PREFIX = f"roles_in_tests_{os.getpid()}"
 LETTERS = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE"}
 LINE = re.compile(r"^  \('(\w+)',\s+'([^']*)',\s+((?:'[^']*'\s*)+)\)", re.MULTILINE)
 

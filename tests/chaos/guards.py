@@ -1336,14 +1336,14 @@ GUARDS = [
         "a recorded answer is kept, also from the process that records it",
         "payments/migrations/0016_enforced_triggers.py",
         "WHEN (OLD.outcome NOT IN ('', 'abandoned') AND",
-        "WHEN (OLD.outcome IN ('') AND",
+        "WHEN (OLD.fence < 0 AND",
         ROLE_ATTACKS + "test_a_paid_payment_is_not_rewritten_whatever_is_set",
     ),
     guard(
         "no process creates a payment that is paid already",
-        "core/triggers.py",
-        "IF NOT pg_has_role(current_user",
-        "IF false AND NOT pg_has_role(current_user",
+        "payments/migrations/0016_enforced_triggers.py",
+        "WHEN (NEW.status <> 'pending' OR NEW.amount_captured <> 0 OR NEW.amount_refunded <> 0 OR NEW.fence <> 0)",
+        "WHEN (NEW.fence < 0)",
         ROLE_ATTACKS + "test_no_payment_is_created_that_is_paid_already",
     ),
     guard(

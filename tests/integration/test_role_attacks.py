@@ -426,7 +426,7 @@ def test_a_late_answer_still_completes_an_attempt_that_was_given_up(accept):
 
 
 @pytest.mark.parametrize("role", ["web", "intake"])
-@pytest.mark.parametrize("forged", [{"status": "succeeded"}, {"amount_captured": 1000}, {"fence": 7}])
+@pytest.mark.parametrize("forged", [{"fence": 7}, {"amount_captured": 1000}, {"status": "succeeded"}])
 def test_no_payment_is_created_that_is_paid_already(role, forged, paid):
     another = Payment.objects.get(pk=paid.pk)
     made = {"pk": None, "status": "pending", "amount_captured": 0, "fence": 0, "order_id": "o-2", **forged}
