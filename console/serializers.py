@@ -7,7 +7,7 @@ from rest_framework import serializers
 from console.reads import PAYMENT
 from merchants.audit import LONGEST_REASON
 from merchants.models import Approval
-from merchants.strict import BoundedListField, KnownFieldsOnly
+from merchants.strict import BoundedListField, ExactCharField, KnownFieldsOnly, StrictIntegerField, StrictUUIDField
 from messaging.models import DeadLetter, Resolution
 from messaging.selections import Selection
 from payments.serializers import LinksSerializer
@@ -23,13 +23,13 @@ HIGHEST_RATE: Final = 1000
 class FilterSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Which open letters; what is left out does not narrow it down, and `{}` are all."""
 
-    queue = serializers.CharField(required=False, max_length=100)
-    actor = serializers.CharField(required=False, max_length=100)
-    cause = serializers.CharField(required=False, max_length=100)
-    payment_id = serializers.UUIDField(required=False)
+    queue = ExactCharField(required=False, max_length=100)
+    actor = ExactCharField(required=False, max_length=100)
+    cause = ExactCharField(required=False, max_length=100)
+    payment_id = StrictUUIDField(required=False)
     since = serializers.DateTimeField(required=False, help_text="Last failed at this time or later.")
     before = serializers.DateTimeField(required=False, help_text="Last failed before this time.")
-    up_to = serializers.IntegerField(
+    up_to = StrictIntegerField(
         required=False,
         min_value=0,
         max_value=LARGEST_ID,
@@ -41,7 +41,7 @@ class SelectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Which open letters: either `ids`, or all that match `filter`."""
 
     ids = BoundedListField(
-        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
+        child=StrictIntegerField(min_value=1, max_value=LARGEST_ID),
         required=False,
         allow_empty=False,
         max_length=MOST_IDS,
@@ -67,8 +67,8 @@ class SelectionSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 class DecisionSerializer(SelectionSerializer):
     """What to do with which letters, and why."""
 
-    reason = serializers.CharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
-    rate = serializers.IntegerField(
+    reason = ExactCharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
+    rate = StrictIntegerField(
         required=False, allow_null=True, min_value=1, max_value=HIGHEST_RATE, help_text="Letters per second at most."
     )
 
@@ -135,7 +135,7 @@ class ResolutionSerializer(serializers.Serializer[Any]):
 class ReasonSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Why."""
 
-    reason = serializers.CharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
+    reason = ExactCharField(max_length=LONGEST_REASON, help_text="Why; it is kept with your name.")
 
 
 class ApprovalLinksSerializer(LinksSerializer):

@@ -17,15 +17,13 @@ from merchants.models import ApiKey, Mode, Scope
 from merchants.pages import NewestKeysFirst
 from merchants.principal import API_KEYS_READ, API_KEYS_WRITE, caller_of
 from merchants.query import StrictFilter
-from merchants.strict import BoundedListField, KnownFieldsOnly
+from merchants.strict import BoundedListField, ExactCharField, KnownFieldsOnly, NameField
 
 
 class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """A key to make, for the merchant and the mode of one's token."""
 
-    name = serializers.CharField(
-        max_length=100, validators=[api_keys.validate_name], help_text="For people: which service has it."
-    )
+    name = NameField(max_length=100, help_text="For people: which service has it.")
     scopes = BoundedListField(
         child=serializers.ChoiceField(choices=Scope.choices),
         required=False,
@@ -45,7 +43,7 @@ class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 class RevocationSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Why a key goes."""
 
-    reason = serializers.CharField(
+    reason = ExactCharField(
         required=False, default="", allow_blank=True, max_length=audit.LONGEST_REASON, help_text="For the record."
     )
 

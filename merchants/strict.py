@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from rest_framework import serializers
 
@@ -50,6 +51,45 @@ class IdentifierField(NameField):
     def to_internal_value(self, data: Any) -> str:
         """Return the identifier in NFC."""
         return normalize_identifier(super().to_internal_value(data))
+
+
+class ExactEmailField(ExactCharField, serializers.EmailField):
+    """A mail address that is kept as it was sent: spaces around it are refused."""
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """A JSON boolean: `true` or `false`. Texts and numbers that others read as one are refused."""
+
+    default_error_messages: ClassVar = {"invalid": "This must be true or false, a JSON boolean without quotes."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the boolean."""
+        if not isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
+class StrictIntegerField(serializers.IntegerField):
+    """A JSON number without a fraction. A text of digits is refused."""
+
+    default_error_messages: ClassVar = {"invalid": "This must be a whole number without quotes."}
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number."""
+        if type(data) is not int:
+            self.fail("invalid")
+        return data
+
+
+class StrictUUIDField(serializers.UUIDField):
+    """A UUID in a JSON string. A number is not read as one."""
+
+    def to_internal_value(self, data: Any) -> UUID:
+        """Return the UUID."""
+        if not isinstance(data, str):
+            self.fail("invalid", value="")
+        found: UUID = super().to_internal_value(data)
+        return found
 
 
 class BoundedListField(serializers.ListField):

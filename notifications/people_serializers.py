@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import ExactEmailField, KnownFieldsOnly
 from notifications.models import Audience, Channel
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
 from notifications.preferences import About
@@ -22,7 +22,7 @@ MOST_ADDRESSES: Final = 10
 class ContactRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """All that is to be known of a payer; what is absent, null or empty is forgotten."""
 
-    email = serializers.EmailField(required=False, allow_null=True, allow_blank=True, max_length=254)
+    email = ExactEmailField(required=False, allow_null=True, allow_blank=True, max_length=254)
     phone = PhoneField(required=False, allow_null=True, allow_blank=True, help_text="E.164.")
     language = serializers.ChoiceField(
         choices=settings.LANGUAGES,
@@ -75,7 +75,7 @@ class MailWishSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """Of which events the merchant's own people are told by mail, and where."""
 
     event_types = told_types(FOR_MERCHANTS)
-    addresses = addresses_of(serializers.EmailField(max_length=254))
+    addresses = addresses_of(ExactEmailField(max_length=254))
 
 
 class SmsWishSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
@@ -121,7 +121,7 @@ class PreferencesSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     language = serializers.ChoiceField(
         choices=settings.LANGUAGES, required=False, help_text="In which payers are written to whose own is not known."
     )
-    contact_email = serializers.EmailField(
+    contact_email = ExactEmailField(
         required=False,
         allow_null=True,
         allow_blank=True,

@@ -6,12 +6,12 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
-from merchants.strict import BoundedListField, KnownFieldsOnly
+from merchants.strict import BoundedListField, KnownFieldsOnly, StrictBooleanField
 from notifications.filters import TYPES
 from notifications.models import MAX_URL, Audience, Channel, Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.webhooks.targets import origin_of
 from payments.events import EVENT_TYPES
-from payments.fields import CardFreeCharField, WebhookUrlField
+from payments.fields import DescriptionField, WebhookUrlField
 from payments.serializers import LinksSerializer
 
 #: Far above the number of event types, of which each counts once.
@@ -62,7 +62,7 @@ class EndpointRequestSerializer(KnownFieldsOnly, serializers.Serializer[WebhookE
         "`webhook_url`s of payments, made here to have its secret before the first of them.",
     )
     event_types = wanted_types()
-    description = CardFreeCharField(required=False, allow_blank=True, max_length=200)
+    description = DescriptionField(required=False, allow_blank=True, max_length=200)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """One endpoint serves all `webhook_url`s of an origin."""
@@ -79,8 +79,8 @@ class EndpointChangeSerializer(KnownFieldsOnly, serializers.Serializer[WebhookEn
 
     url = WebhookUrlField(required=False, max_length=MAX_URL)
     event_types = wanted_types()
-    description = CardFreeCharField(required=False, allow_blank=True, max_length=200)
-    enabled = serializers.BooleanField(
+    description = DescriptionField(required=False, allow_blank=True, max_length=200)
+    enabled = StrictBooleanField(
         required=False, help_text="Disabling cancels what is under way; enabling begins with what happens from then on."
     )
 
@@ -97,7 +97,7 @@ class RedeliverSinceSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
     """What is delivered again."""
 
     since = serializers.DateTimeField(help_text="RFC 3339: deliveries that were made at this time or later.")
-    all = serializers.BooleanField(
+    all = StrictBooleanField(
         required=False, default=False, help_text="Also what was delivered, not only what failed or was canceled."
     )
 

@@ -20,7 +20,7 @@ from merchants.buckets import Ticket
 from merchants.models import Scope
 from merchants.plain_request import plain
 from merchants.principal import Principal, caller_of
-from merchants.strict import BoundedListField, KnownFieldsOnly
+from merchants.strict import BoundedListField, ExactCharField, KnownFieldsOnly
 from payments.errors import TooManyPayments
 from payments.idempotency import Answer, key_of_item
 from payments.operations import Outcome, Wish, accept_payments, attempt
@@ -42,7 +42,7 @@ class BatchParser(ExactJSONParser):
 class BatchItemSerializer(PaymentRequestSerializer):
     """A wish to be paid, as of `POST /payments`."""
 
-    idempotency_key = serializers.CharField(
+    idempotency_key = ExactCharField(
         max_length=257, help_text="A value of your own, new for each payment, the same for each retry of it."
     )
 

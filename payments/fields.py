@@ -48,7 +48,7 @@ class AmountField(serializers.Field[Decimal, Any, str, Any]):
 
 
 @extend_schema_field(OpenApiTypes.STR)
-class CurrencyField(serializers.CharField):
+class CurrencyField(ExactCharField):
     """An ISO 4217 code in capital letters."""
 
     default_error_messages: ClassVar = {
@@ -113,7 +113,7 @@ class MetadataField(serializers.DictField):
         return pairs
 
 
-class WebhookUrlField(serializers.CharField):
+class WebhookUrlField(ExactCharField):
     """A URL that we shall call. The setting `WEBHOOK_URL_VALIDATOR` names who knows which may be."""
 
     def run_validators(self, value: Any) -> None:
@@ -123,7 +123,7 @@ class WebhookUrlField(serializers.CharField):
 
 
 @extend_schema_field({"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$", "example": "+4915123456789"})
-class PhoneField(serializers.CharField):
+class PhoneField(ExactCharField):
     """A phone number that exists in its country's plan, in E.164: https://www.itu.int/rec/T-REC-E.164."""
 
     default_error_messages: ClassVar = {

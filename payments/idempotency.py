@@ -49,8 +49,6 @@ def key_of(body: Any, *, header: str | None = None) -> str:
         IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyMismatch: see there.
     """
     given = body.get("idempotency_key") if isinstance(body, dict) else None
-    if type(given) is int:  # as the field of every other text takes one
-        given = str(given)
     if given is not None and not isinstance(given, str):
         raise IdempotencyKeyInvalid
     return choose_key(header, given)
@@ -78,6 +76,7 @@ def choose_key(header: str | None, field: str | None) -> str:
     """
     if header is None and field is None:
         raise IdempotencyKeyMissing
+    header = None if header is None else header.strip()  # HTTP allows white space around a value, JSON keeps it
     keys = {unquote(key) for key in (header, field) if key is not None}
     if len(keys) > 1:
         raise IdempotencyKeyMismatch
@@ -89,7 +88,6 @@ def choose_key(header: str | None, field: str | None) -> str:
 
 def unquote(key: str) -> str:
     """The key without the double quotes of a structured-field string (RFC 8941), if it has them."""
-    key = key.strip()
     return key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
 
 

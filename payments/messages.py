@@ -12,6 +12,7 @@ from rest_framework import serializers
 
 from merchants.models import Merchant, Mode
 from merchants.refusals import Refused
+from merchants.strict import ExactCharField, StrictBooleanField
 from payments.cards import without_card_numbers
 from payments.idempotency import key_of_item
 from payments.operations import PaymentRequest
@@ -58,14 +59,14 @@ class PaymentInitiatedSerializer(PaymentRequestSerializer):
         *("merchant", "mode", "simulate_transient_failure"),
     )
 
-    merchant = serializers.CharField(required=False, allow_null=True)  # `merchant_of` has looked at it
+    merchant = ExactCharField(required=False, allow_null=True)  # `merchant_of` has looked at it
     mode = serializers.ChoiceField(
         choices=Mode.choices,
         required=False,
         allow_null=True,
         error_messages={"invalid_choice": "The mode is `test` or `live`."},
     )
-    simulate_transient_failure = serializers.BooleanField(required=False, allow_null=True)
+    simulate_transient_failure = StrictBooleanField(required=False, allow_null=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """A failure is simulated by the sandbox alone, and it takes the place of another behaviour."""

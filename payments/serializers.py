@@ -12,7 +12,7 @@ from rest_framework.fields import empty
 
 from merchants.characters import find_identifier_fault
 from merchants.models import Merchant, Mode
-from merchants.strict import IdentifierField, KnownFieldsOnly, require_known
+from merchants.strict import ExactCharField, ExactEmailField, IdentifierField, KnownFieldsOnly, require_known
 from payments.events import EVENT_TYPES
 from payments.fields import (
     AmountField,
@@ -21,6 +21,7 @@ from payments.fields import (
     DescriptionField,
     MetadataField,
     PhoneField,
+    TokenField,
     WebhookUrlField,
 )
 from payments.money import EXPONENTS, MAX_MINOR_UNITS, OutOfRange, TooManyDecimals, to_major_units, to_minor_units
@@ -70,8 +71,12 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         help_text="At most 50 pairs of strings, for your own use. Names have 1 to 40 visible characters, without "
         "spaces at either end; values are kept as they are sent.",
     )
-    payment_method = CardFreeCharField(
-        required=False, allow_null=True, max_length=255, help_text="The gateway's token. In test mode, default pm_ok."
+    payment_method = TokenField(
+        required=False,
+        allow_null=True,
+        max_length=255,
+        help_text="The gateway's token. In test mode, default pm_ok. Invisible characters, and spaces at either end, "
+        "are refused.",
     )
     capture = serializers.ChoiceField(
         choices=["automatic"],
@@ -87,13 +92,13 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         validators=[URLValidator(schemes=["http", "https"])],
         help_text="Called with every event of this payment, signed: see the documentation of webhooks.",
     )
-    receipt_email = serializers.EmailField(
+    receipt_email = ExactEmailField(
         required=False, allow_null=True, max_length=254, help_text="Where the payer is told by mail. Never shown again."
     )
     receipt_phone = PhoneField(
         required=False, allow_null=True, help_text="Where the payer is told by SMS; E.164. Never shown again."
     )
-    idempotency_key = serializers.CharField(
+    idempotency_key = ExactCharField(
         required=False, allow_null=True, max_length=257, help_text="In place of the header `Idempotency-Key`."
     )
 

@@ -53,6 +53,7 @@ LIMITS = "tests/integration/test_limits.py::"
 VELOCITY = "tests/integration/test_velocity.py::"
 EVIDENCE = "tests/integration/test_evidence.py::"
 IDENTIFIERS = "tests/integration/test_identifiers.py::"
+EXACT_TEXTS = "tests/integration/test_exact_texts.py::"
 CLOCK_STEPS = "tests/integration/test_clock_steps.py::"
 FAST_DOOR = "tests/integration/test_fast_door.py::"
 BROKER = "tests/unit/test_broker.py::"
@@ -117,6 +118,20 @@ GUARDS = [
         "if fault := find_identifier_fault(text):",
         "if fault := None:",
         IDENTIFIERS + "test_an_identifier_with_an_invisible_character_is_refused",
+    ),
+    guard(
+        "texts are kept as they were sent",
+        "merchants/strict.py",
+        "        return data\n\n\nclass NameField",
+        "        return data.strip()\n\n\nclass NameField",
+        EXACT_TEXTS + "test_a_request_with_other_white_space_is_another_request",
+    ),
+    guard(
+        "messages have JSON booleans only",
+        "payments/messages.py",
+        "simulate_transient_failure = StrictBooleanField(",
+        "simulate_transient_failure = serializers.BooleanField(",
+        EXACT_TEXTS + "test_a_message_has_json_booleans_only",
     ),
     Guard(
         "a key has one request: the unique index",

@@ -15,7 +15,7 @@ from payments.idempotency import choose_key, fingerprint
         ('"key-1"', None, "key-1"),
         (None, '"key-1"', "key-1"),
         ('"key-1"', "key-1", "key-1"),
-        (" key-1 ", None, "key-1"),
+        (" key-1 ", None, "key-1"),  # HTTP allows it
         ("Az09._:-", None, "Az09._:-"),
         ("k", None, "k"),
         ("a/b+c==", None, "a/b+c=="),
