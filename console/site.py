@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminPasswordChangeForm
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.db.models import Model
@@ -14,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.utils.module_loading import autodiscover_modules
 
 from console import confirm_views, second_factor_views
+from console.change_list import FilteredChangeList
 from merchants import audit, sessions
 from merchants.confirmation import confirmed
 from merchants.models import LoginSession
@@ -60,7 +62,10 @@ class ConsoleSite(AdminSite):
     def register(self, model_or_iterable: Any, *args: Any, **options: Any) -> None:
         """Add pages, but none of what should not be in the console, whoever asks for them, and whenever."""
         models = [model_or_iterable] if isinstance(model_or_iterable, type) else model_or_iterable
-        super().register([model for model in models if not is_left_out(model)], *args, **options)
+        registered = [model for model in models if not is_left_out(model)]
+        super().register(registered, *args, **options)
+        for model in self._registry.keys() & set(registered):  # a swapped model is not registered
+            self._registry[model].get_changelist = _get_changelist
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """With ours in front: the last of Django's takes every address."""
@@ -96,6 +101,11 @@ class ConsoleSite(AdminSite):
             sessions.end_all(user=user, why=LoginSession.End.CHANGED, now=timezone.now())
             audit.record(audit.by(request), "user.password_changed", subject=f"user:{user.pk}")
         return response
+
+
+def _get_changelist(_request: HttpRequest, **_options: Any) -> type[ChangeList]:
+    """Return the class of each list in the console."""
+    return FilteredChangeList
 
 
 def is_left_out(model: type[Model]) -> bool:
