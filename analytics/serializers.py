@@ -8,7 +8,7 @@ from rest_framework import serializers
 from analytics.reads import Question
 from analytics.stretches import FIRST_DAY, find_today, today_somewhere
 from merchants.principal import Principal
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import ChoiceField, KnownFieldsOnly
 from payments.fields import CurrencyField
 
 #: A year, and room to compare it with the days around it; more belongs into an export.
@@ -83,7 +83,7 @@ class DailyQuerySerializer(RangeSerializer):
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """With the groups."""
         help_text = "`none`: one row a day; sums of money are then told for one `currency` alone."
-        grouped = serializers.ChoiceField(choices=GROUPS, default="currency", help_text=help_text)
+        grouped = ChoiceField(choices=GROUPS, default="currency", help_text=help_text)
         return {**super().get_fields(), "group_by": grouped}
 
     def to_daily_question(self, caller: Principal) -> Question:

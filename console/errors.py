@@ -1,11 +1,15 @@
 """Answers for addresses that do not exist and for what breaks outside the API's views."""
 
 from collections.abc import Mapping
+from typing import Final
 
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from payments.problems import CONTENT_TYPE, GENERAL, Kind, problem
+
+UNKNOWN_HOST: Final = "This service has no host of the name in `Host`. Use an address that the operator has given you."
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -14,8 +18,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """400, as for a forged Host header."""
-    return answer(request, 400)
+    """Return a 400, as for a Host that this service does not have."""
+    return answer(request, 400, UNKNOWN_HOST if isinstance(exception, DisallowedHost) else "")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -35,9 +39,11 @@ def refuse(request: HttpRequest, status: int, detail: str, headers: Mapping[str,
     return JsonResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
-def answer(request: HttpRequest, status: int) -> HttpResponse:
+def answer(request: HttpRequest, status: int, detail: str = "") -> HttpResponse:
     """The problem as JSON or as a page."""
     code, kind = GENERAL[status]
+    if detail:
+        kind = Kind(kind.title, detail)
     if request.path.startswith("/api/"):
         body = problem(request if status != 400 else None, status=status, detail=kind.mend)
         return JsonResponse(body, status=status, content_type=CONTENT_TYPE)

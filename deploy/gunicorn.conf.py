@@ -5,9 +5,11 @@ https://docs.gunicorn.org/en/stable/settings.html
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import socket
+from http import HTTPStatus
 from importlib import import_module
 from typing import Any
 
@@ -46,6 +48,33 @@ LINGER = 2.0
 OLDEST_AFTER = 2
 
 
+#: Status code -> code, title and detail of what this server refuses before the application sees it. They are those of
+#: `payments.problems`, which nothing here can import: the application is loaded later.
+REFUSALS = {
+    400: ("invalid_request", "Invalid request", "This is not a well-formed HTTP request."),
+    414: ("uri_too_long", "Address too long", "Send a shorter address: fewer or shorter query parameters."),
+    431: ("headers_too_large", "Header fields too large", "Send fewer or shorter header fields, such as cookies."),
+    501: ("not_implemented", "Not implemented", "Send `Transfer-Encoding: chunked` and no other transfer coding."),
+}
+
+
+def problem_of(status: int) -> dict[str, Any]:
+    """Return the members of a problem without a request, which could not be read."""
+    code, title, detail = REFUSALS.get(status, REFUSALS[400])
+    return {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "",
+        "code": code,
+        "errors": [],
+        "retryable": False,
+        "payment_id": None,
+        "request_id": "",
+    }
+
+
 class Connection(ASGIProtocol):
     """Gunicorn's own, but the first request must come in time, too, a client that has said all still hears the answer,
     and its worker can find it.
@@ -66,6 +95,18 @@ class Connection(ASGIProtocol):
         except ValueError:  # a length of thousands of digits
             self._send_error_response(400, "Bad Request")
             self._close_transport()
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        """Send a problem (RFC 9457) in place of gunicorn's plain text, which can quote the request."""
+        body = json.dumps(problem_of(status)).encode()
+        headers = {
+            "Content-Type": "application/problem+json",
+            "Content-Length": str(len(body)),
+            **dict(extra_headers),
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {headers[name]}" for name in headers)]
+        self._safe_write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)

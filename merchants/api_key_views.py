@@ -17,7 +17,7 @@ from merchants.models import ApiKey, Mode, Scope
 from merchants.pages import NewestKeysFirst
 from merchants.principal import API_KEYS_READ, API_KEYS_WRITE, caller_of
 from merchants.query import StrictFilter
-from merchants.strict import BoundedListField, ExactCharField, KnownFieldsOnly, NameField
+from merchants.strict import BoundedListField, ChoiceField, ExactCharField, KnownFieldsOnly, NameField
 
 
 class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
@@ -25,7 +25,7 @@ class ApiKeyRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     name = NameField(max_length=100, help_text="For people: which service has it.")
     scopes = BoundedListField(
-        child=serializers.ChoiceField(choices=Scope.choices),
+        child=ChoiceField(choices=Scope.choices),
         required=False,
         allow_empty=False,
         max_length=len(Scope),
@@ -53,9 +53,9 @@ class ApiKeySerializer(serializers.Serializer[ApiKey]):
 
     id = serializers.UUIDField()
     name = serializers.CharField()
-    mode = serializers.ChoiceField(choices=Mode.choices)
+    mode = ChoiceField(choices=Mode.choices)
     prefix = serializers.CharField(help_text="Its beginning, to tell keys apart.")
-    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices))
+    scopes = serializers.ListField(child=ChoiceField(choices=Scope.choices))
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)

@@ -1,6 +1,6 @@
 """Turns a request's credential into a `Principal`: an API key or a JWT, both as bearer tokens."""
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from django.conf import settings
 from django.utils import timezone
@@ -8,17 +8,18 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
-from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
 from merchants import api_keys, sessions
 from merchants.models import ApiKey, LoginSession, Mode
 from merchants.principal import KEY_SCOPES, ROLE_SCOPES, Principal, staff_scopes
-from merchants.refusals import CredentialsDiffer
+from merchants.refusals import CredentialsDiffer, TokenExpired
 from merchants.signing import AccessToken
 
 #: Which of these it was is not told.
 SESSION_OVER: Final = "This login has ended, or you are no member of this merchant any more: log in again."
+TOKEN_INVALID: Final = "This access token is not valid: log in again."  # noqa: S105  # none  # nosec B105
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -53,12 +54,25 @@ class MerchantJWTAuthentication(JWTAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Token] | None:
-        """Return the caller, or None when the request carries no JWT."""
+        """Return the caller, or None when the request carries no JWT.
+
+        Raises:
+            TokenExpired: the token has expired.
+            AuthenticationFailed: it is not valid, or its session has ended.
+        """
         header: bytes | None = self.get_header(request)
-        raw_token = None if header is None else self.get_raw_token(header)
+        try:
+            raw_token = None if header is None else self.get_raw_token(header)
+        except AuthenticationFailed:  # the scheme alone, or more than one word behind it
+            raise AuthenticationFailed(TOKEN_INVALID, code="token_not_valid") from None
         if raw_token is None:
             return None
-        token = cast("AccessToken", self.get_validated_token(raw_token))  # as `AUTH_TOKEN_CLASSES` says
+        try:
+            token = AccessToken(raw_token)  # type: ignore[arg-type]  # it takes the bytes of the header
+        except ExpiredTokenError:
+            raise TokenExpired from None
+        except TokenError:
+            raise AuthenticationFailed(TOKEN_INVALID, code="token_not_valid") from None
         try:
             found = sessions.caller_behind(token, now=timezone.now())
         except TokenError:

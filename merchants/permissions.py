@@ -26,4 +26,6 @@ class HasScope(BasePermission):
         caller: Any = request.user  # the stubs know only users; our authenticators return principals
         if isinstance(caller, Principal) and not hasattr(view, method.lower()):
             raise MethodNotAllowed(method)
+        if needed is not None:
+            self.message = f"This credential lacks the scope `{needed}`, which this request needs."
         return isinstance(caller, Principal) and (method == "OPTIONS" or needed in caller.scopes)

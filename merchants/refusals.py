@@ -48,14 +48,6 @@ class TokenExpired(Refused):
     title = "Access token expired"
 
 
-class TokenInvalid(Refused):
-    """This access token is not valid: log in again, and send it as `Authorization: Bearer …`."""
-
-    code = "token_invalid"
-    status_code = 401
-    title = "Access token not valid"
-
-
 class OneTimePasswordNeeded(Refused):
     """The password is right, and this person has a second factor: send its one-time password as `otp`."""
 

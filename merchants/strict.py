@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from merchants.characters import find_identifier_fault, normalize_identifier
 
@@ -107,21 +108,37 @@ class BoundedListField(serializers.ListField):
 class KnownFieldsOnly:
     """Mixin for serializers that refuse fields that they do not know."""
 
-    def to_internal_value(self: Any, data: Any) -> Any:
-        """Refuse the unknown."""
-        if isinstance(data, dict):
-            require_known(data, self.fields)
-        return super().to_internal_value(data)  # type: ignore[misc]  # the serializer's
+    def run_validation(self: Any, data: Any = empty) -> Any:
+        """Return the validated values.
+
+        Raises:
+            ValidationError: names every fault, those of known fields and each field that does not exist.
+        """
+        unknown = find_unknown(data, self.fields) if isinstance(data, dict) else {}
+        try:
+            validated = super().run_validation(data)  # type: ignore[misc]  # the serializer's
+        except serializers.ValidationError as error:
+            if unknown and isinstance(error.detail, dict):
+                raise serializers.ValidationError({**unknown, **error.detail}) from None
+            raise
+        if unknown:
+            raise serializers.ValidationError(unknown)
+        return validated
 
 
-def require_known(data: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    """Refuse the unknown: a misspelt field would silently change what is done.
+def find_unknown(data: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, serializers.ErrorDetail]:
+    """Return the fault of each field that does not exist: a misspelt one would silently change what is done."""
+    unknown = sorted(data.keys() - fields.keys())[:MAX_UNKNOWN_REPORTED]
+    if not unknown:
+        return {}
+    message = "There is no such field. Known are: " + ", ".join(fields) + "."
+    return {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
 
-    Raises:
-        ValidationError: of each that there is not.
-    """
-    if unknown := sorted(data.keys() - fields.keys())[:MAX_UNKNOWN_REPORTED]:
-        message = "There is no such field. Known are: " + ", ".join(fields) + "."
-        raise serializers.ValidationError(
-            {name[:100]: serializers.ErrorDetail(message, code="unknown_field") for name in unknown}
-        )
+
+class ChoiceField(serializers.ChoiceField):
+    """One of several values; the error of another one lists them."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        super().__init__(choices, **options)
+        if "invalid_choice" not in options.get("error_messages", {}):
+            self.error_messages["invalid_choice"] = "Choose one of: " + ", ".join(map(str, self.choices)) + "."

@@ -20,7 +20,7 @@ from merchants.models import AuditEntry, Membership, Mode, User
 from merchants.plain_request import plain
 from merchants.refusals import OneTimePasswordNeeded, OneTimePasswordWrong
 from merchants.signing import RefreshToken
-from merchants.strict import KnownFieldsOnly
+from merchants.strict import ChoiceField, KnownFieldsOnly
 
 WRONG_PASSWORD = "No active account has this user name and password."  # noqa: S105  # none  # nosec B105
 WRONG_TOKEN = "This refresh token is not valid any more: log in again."  # noqa: S105  # none  # nosec B105
@@ -45,7 +45,7 @@ class TokenRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
         write_only=True,
         help_text="The merchant's short name; needed by members of several merchants.",
     )
-    mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.TEST.value, write_only=True)
+    mode = ChoiceField(choices=Mode.choices, default=Mode.TEST.value, write_only=True)
 
 
 class RefreshTokenSerializer(KnownFieldsOnly, serializers.Serializer[Any]):

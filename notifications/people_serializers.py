@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
-from merchants.strict import ExactEmailField, KnownFieldsOnly
+from merchants.strict import ChoiceField, ExactEmailField, KnownFieldsOnly
 from notifications.models import Audience, Channel
 from notifications.notices import FOR_MERCHANTS, FOR_PAYERS
 from notifications.preferences import About
@@ -24,7 +24,7 @@ class ContactRequestSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     email = ExactEmailField(required=False, allow_null=True, allow_blank=True, max_length=254)
     phone = PhoneField(required=False, allow_null=True, allow_blank=True, help_text="E.164.")
-    language = serializers.ChoiceField(
+    language = ChoiceField(
         choices=settings.LANGUAGES,
         required=False,
         allow_null=True,
@@ -41,11 +41,11 @@ class ContactSerializer(serializers.Serializer[Any]):
     """How a payer is reached. `notifications.reads.represent_contact` makes it."""
 
     object = serializers.CharField(help_text="Always `contact`.")
-    mode = serializers.ChoiceField(choices=Mode.choices)
+    mode = ChoiceField(choices=Mode.choices)
     user_id = serializers.CharField(help_text="The payer in your own system.")
     email = serializers.EmailField(allow_null=True)
     phone = serializers.CharField(allow_null=True)
-    language = serializers.ChoiceField(choices=settings.LANGUAGES, allow_null=True)
+    language = ChoiceField(choices=settings.LANGUAGES, allow_null=True)
     updated_at = serializers.DateTimeField()
     links = LinksSerializer()
 
@@ -53,7 +53,7 @@ class ContactSerializer(serializers.Serializer[Any]):
 def told_types(kinds: tuple[str, ...]) -> ChosenListField:
     """The field in which events are chosen."""
     return ChosenListField(
-        child=serializers.ChoiceField(choices=[str(kind) for kind in kinds]),
+        child=ChoiceField(choices=[str(kind) for kind in kinds]),
         required=False,
         max_length=MAX_EVENT_TYPES,
         help_text="Empty: none.",
@@ -118,7 +118,7 @@ class PreferencesSerializer(KnownFieldsOnly, serializers.Serializer[Any]):
 
     email = MailWishesSerializer(required=False)
     sms = SmsWishesSerializer(required=False)
-    language = serializers.ChoiceField(
+    language = ChoiceField(
         choices=settings.LANGUAGES, required=False, help_text="In which payers are written to whose own is not known."
     )
     contact_email = ExactEmailField(

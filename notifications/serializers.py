@@ -6,7 +6,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
 from merchants.models import Mode
-from merchants.strict import BoundedListField, KnownFieldsOnly, StrictBooleanField
+from merchants.strict import BoundedListField, ChoiceField, KnownFieldsOnly, StrictBooleanField
 from notifications.filters import TYPES
 from notifications.models import MAX_URL, Audience, Channel, Delivery, DeliveryAttempt, WebhookEndpoint
 from notifications.webhooks.targets import origin_of
@@ -34,7 +34,7 @@ def fault(name: str, message: str, *, code: str) -> serializers.ValidationError:
 def wanted_types() -> ChosenListField:
     """The field in which an endpoint says what it wants to be told of."""
     return ChosenListField(
-        child=serializers.ChoiceField(choices=EVENT_TYPES),
+        child=ChoiceField(choices=EVENT_TYPES),
         required=False,
         max_length=MAX_EVENT_TYPES,
         help_text="Which events it is told of. Empty or absent: all, also types to come.",
@@ -55,7 +55,7 @@ class EndpointRequestSerializer(KnownFieldsOnly, serializers.Serializer[WebhookE
     """A new endpoint."""
 
     url = WebhookUrlField(max_length=MAX_URL, help_text="https, port 443, on the public internet.")
-    kind = serializers.ChoiceField(
+    kind = ChoiceField(
         choices=WebhookEndpoint.Kind.choices,
         required=False,
         help_text="`registered`: told of all that happens, or of `event_types`. `payment`: the origin of the "
@@ -113,11 +113,11 @@ class EndpointSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField(help_text="Time-ordered.")
     object = serializers.CharField(help_text="Always `webhook_endpoint`.")
-    mode = serializers.ChoiceField(choices=Mode.choices)
-    kind = serializers.ChoiceField(choices=WebhookEndpoint.Kind.choices)
+    mode = ChoiceField(choices=Mode.choices)
+    kind = ChoiceField(choices=WebhookEndpoint.Kind.choices)
     url = serializers.CharField()
     description = serializers.CharField()
-    event_types = serializers.ListField(child=serializers.ChoiceField(choices=EVENT_TYPES), help_text="Empty: all.")
+    event_types = serializers.ListField(child=ChoiceField(choices=EVENT_TYPES), help_text="Empty: all.")
     enabled = serializers.BooleanField()
     disabled_at = serializers.DateTimeField(allow_null=True)
     disabled_reason = serializers.CharField(allow_null=True)
@@ -143,17 +143,17 @@ class DeliverySerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField(help_text="Time-ordered.")
     object = serializers.CharField(help_text="Always `delivery`.")
-    mode = serializers.ChoiceField(choices=Mode.choices)
+    mode = ChoiceField(choices=Mode.choices)
     event_id = serializers.UUIDField(help_text="Of webhooks, what the receiver sees as `webhook-id`.")
-    event_type = serializers.ChoiceField(choices=TYPES)
+    event_type = ChoiceField(choices=TYPES)
     payment_id = serializers.UUIDField(allow_null=True)
-    channel = serializers.ChoiceField(choices=Channel.choices)
-    audience = serializers.ChoiceField(choices=Audience.choices)
+    channel = ChoiceField(choices=Channel.choices)
+    audience = ChoiceField(choices=Audience.choices)
     recipient = serializers.CharField(
         help_text="Masked: `m…@e….com`, `+49…789`, or a URL without the values of its query."
     )
     endpoint_id = serializers.UUIDField(allow_null=True, help_text="Of webhooks.")
-    state = serializers.ChoiceField(choices=Delivery.State.choices)
+    state = ChoiceField(choices=Delivery.State.choices)
     tries = serializers.IntegerField(help_text="Attempts since it was last begun anew.")
     next_attempt_at = serializers.DateTimeField(allow_null=True)
     note = serializers.CharField(allow_null=True, help_text="What the last attempt met.")
@@ -166,7 +166,7 @@ class AttemptSerializer(serializers.Serializer[Any]):
     """One try, and what came back."""
 
     number = serializers.IntegerField()
-    outcome = serializers.ChoiceField(choices=DeliveryAttempt.Outcome.choices)
+    outcome = ChoiceField(choices=DeliveryAttempt.Outcome.choices)
     status_code = serializers.IntegerField(allow_null=True)
     detail = serializers.CharField(allow_null=True)
     excerpt = serializers.CharField(allow_null=True, help_text="The beginning of the answer, redacted.")

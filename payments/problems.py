@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from merchants.refusals import Refused, in_one_line
 from merchants.throttling import after_refusal
+from merchants.wording import VALIDATOR_MESSAGES
 from messaging.database_errors import close_unfit_session, is_retryable
 from payments.errors import OrderConflict
 
@@ -61,8 +62,13 @@ GENERAL: Final[dict[int, tuple[str, Kind]]] = {
         "body_too_large",
         Kind("Request body too large", "Send less; a payment never needs more than a few kilobytes."),
     ),
+    414: ("uri_too_long", Kind("Address too long", "Send a shorter address: fewer or shorter query parameters.")),
     415: ("unsupported_media_type", Kind("Unsupported media type", "Send JSON with `Content-Type: application/json`.")),
     429: ("rate_limited", Kind("Too many requests", "Wait as long as `Retry-After` says, then go on more slowly.")),
+    431: (
+        "headers_too_large",
+        Kind("Header fields too large", "Send fewer or shorter header fields, such as cookies."),
+    ),
     500: (
         "internal_error",
         Kind(
@@ -141,7 +147,8 @@ class ProblemFormatter(ExceptionFormatter):
         request = self.context["request"]
         refusal = self.exc.refusal if isinstance(self.exc, RefusedException) else None
         faults = [] if refusal else list(islice(walk(self.exc.detail), MAX_FAULTS))
-        detail = refusal.detail if refusal else " ".join(dict.fromkeys(str(fault) for _, fault in faults))
+        texts = (VALIDATOR_MESSAGES.get(fault.code or "", str(fault)) for _, fault in faults)
+        detail = refusal.detail if refusal else " ".join(dict.fromkeys(texts))
         in_query = request is not None and request.method in {"GET", "HEAD"}
         return problem(
             request,
@@ -170,7 +177,8 @@ def describe(path: tuple[str, ...], fault: exceptions.ErrorDetail, *, in_query: 
     """One fault, with where it is: a JSON Pointer into the body (RFC 6901), or the name of a query parameter."""
     escaped = (name.replace("~", "~0").replace("/", "~1") for name in path)
     where = {"parameter": ".".join(path)} if in_query else {"pointer": "".join(f"/{name}" for name in escaped)}
-    return {**where, "code": fault.code or "invalid", "detail": str(fault)}
+    code = fault.code or "invalid"
+    return {**where, "code": code, "detail": VALIDATOR_MESSAGES.get(code, str(fault))}
 
 
 def point_at(refusal: Refused | None) -> list[dict[str, str]]:

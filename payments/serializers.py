@@ -12,7 +12,7 @@ from rest_framework.fields import empty
 
 from merchants.characters import find_identifier_fault
 from merchants.models import Merchant, Mode
-from merchants.strict import ExactCharField, ExactEmailField, IdentifierField, KnownFieldsOnly, require_known
+from merchants.strict import ExactCharField, ExactEmailField, IdentifierField, KnownFieldsOnly
 from payments.events import EVENT_TYPES
 from payments.fields import (
     AmountField,
@@ -89,7 +89,7 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         required=False,
         allow_null=True,
         max_length=500,
-        validators=[URLValidator(schemes=["http", "https"])],
+        validators=[URLValidator(schemes=["http", "https"], message="Send an address that begins with https://.")],
         help_text="Called with every event of this payment, signed: see the documentation of webhooks.",
     )
     receipt_email = ExactEmailField(
@@ -113,7 +113,6 @@ class PaymentRequestSerializer(KnownFieldsOnly, serializers.Serializer[PaymentRe
         """
         if not isinstance(data, dict):
             return cast("dict[str, Any]", super().to_internal_value(data))
-        require_known(data, self.fields)
         validated: dict[str, Any] = {}
         faults: dict[str, Any] = {}
         for name, field, check in self.readers:

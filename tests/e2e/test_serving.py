@@ -232,6 +232,23 @@ def test_what_two_servers_might_read_differently_is_refused(web, headers):
     assert web.ask(posted(b"2\r\nab\r\n0\r\n\r\n", *headers)).status in {400, 431, 501}
 
 
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        (GET % (b"/" + b"a" * 10_000), 414, "uri_too_long"),
+        (posted(b"", b"X-Long: " + b"x" * 10_000), 431, "headers_too_large"),
+        (posted(b"", b"Content-Length : 2"), 400, "invalid_request"),
+        (posted(b"", b"Content-Length: " + b"9" * 5000), 400, "invalid_request"),
+    ],
+)
+def test_what_the_server_itself_refuses_is_answered_by_a_problem(web, request_, status, code):
+    refusal = web.ask(request_)
+    problem = json.loads(refusal.content)
+    assert (refusal.status, problem["status"], problem["code"]) == (status, status, code)
+    assert refusal.headers["Content-Type"] == "application/problem+json"
+    assert refusal.headers["Connection"] == "close"
+
+
 def test_headers_with_an_underscore_pass_for_no_other(web):
     found = seen(web.ask(posted(b"", b"X_Forwarded_Proto: https", b"PATH_INFO: /admin", b"X-Two: a", b"X-Two: b")))
     assert "HTTP_X_FORWARDED_PROTO" not in found

@@ -66,7 +66,9 @@ def let_work(broker):
 
 def permitted(process):
     """The three regular expressions of the manual's table."""
-    row = re.search(rf"^\| {process}(?: \([^|]*\))? \| (.*) \|$", (ROOT / "docs/rabbitmq.md").read_text(), re.MULTILINE)[1]
+    row = re.search(
+        rf"^\| {process}(?: \([^|]*\))? \| (.*) \|$", (ROOT / "docs/rabbitmq.md").read_text(), re.MULTILINE
+    )[1]
     return [cell.strip("` ").replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)]
 
 

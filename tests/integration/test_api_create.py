@@ -413,7 +413,7 @@ HUGE = "9" * 4000
 #: Body, then `code`, `pointer` and a word of the detail of its one fault.
 BAD_FIELDS = {
     "amount missing": ('{"currency": "EUR"}', "required", "/amount", "required"),
-    "amount null": ('{"amount": null}', "null", "/amount", "may not be null"),
+    "amount null": ('{"amount": null}', "null", "/amount", "has no null"),
     "amount true": ('{"amount": true}', "invalid", "/amount", "such as 10.00"),
     "amount list": ('{"amount": [10]}', "invalid", "/amount", "such as 10.00"),
     "amount object": ('{"amount": {"value": 10}}', "invalid", "/amount", "such as 10.00"),

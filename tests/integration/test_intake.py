@@ -212,7 +212,7 @@ def test_a_simulated_failure_and_its_payment_method_are_the_same_request(post):
         ("merchant_unknown", body_of(merchant=5), "`merchant`"),
         ("merchant_unknown", body_of(merchant={}), "`merchant`"),
         ("invalid", body_of(merchant=""), "merchant: Name a merchant"),
-        ("invalid", body_of(amount=None), "amount: This field is required."),
+        ("invalid", body_of(amount=None), "amount: This field is missing."),
         ("invalid", body_of(amount="ten"), "amount: An amount is a decimal number"),
         ("invalid", body_of(amount=-1), "amount: An amount is above 0"),
         ("invalid", body_of(amount=10.001), "amount: EUR has 2 decimals"),

@@ -77,7 +77,6 @@ def test_claims_that_were_changed_after_signing_are_refused(anybody, claims, oth
         {"user_id": "x"},
         {"user_id": "999999"},
         {"merchant": str(UUID(int=7))},
-        {"exp": 0},
         {"exp": "soon"},
         {"exp": 1e308},
         {"exp": 10**400},
@@ -85,7 +84,6 @@ def test_claims_that_were_changed_after_signing_are_refused(anybody, claims, oth
         {"exp": float("nan")},
         {"exp": "99999999999"},
         {"exp": 253_402_300_800},
-        {"exp": True},
         {"exp": None},
         {"exp": [9999999999]},
         {"iat": -1},
@@ -106,6 +104,12 @@ def test_claims_that_were_changed_after_signing_are_refused(anybody, claims, oth
 )
 def test_a_token_made_for_something_else_is_refused(anybody, claims, claim):
     unauthenticated(call(anybody, forge({**claims, **claim})))
+
+
+@pytest.mark.parametrize("moment", [0, 1, True])
+def test_a_token_that_has_expired_is_refused_as_such(anybody, claims, moment):
+    response = call(anybody, forge({**claims, "exp": moment}))
+    assert (response.status_code, response.json()["code"]) == (401, "token_expired")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 
 from merchants.models import Merchant
-from merchants.strict import require_known
 from payments.messages import PaymentInitiatedSerializer
 from payments.serializers import PaymentRequestSerializer
 
@@ -29,8 +28,6 @@ def outcome_of(read, document):
 
 
 def as_the_framework_does(serializer, data):
-    if isinstance(data, dict):
-        require_known(data, serializer.fields)
     return serializers.Serializer.to_internal_value(serializer, data)
 
 
