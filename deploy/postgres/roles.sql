@@ -60,8 +60,8 @@ INSERT INTO access VALUES
   ('payments_declineblock',              'web=U', 'lifted_at lifted_by lift_reason'),
   ('payments_unmatchedcharge',           'web=S worker=SI relay=S cron=SI readonly=S', ''),
   ('payments_unmatchedcharge',           'web=U worker=U relay=U', 'state resolved_by resolution_reason resolved_at'
-    ' stuck_check_at'),
-  ('payments_unmatchedcharge',           'web=U worker=U', 'error_detail refund_attempts refund_sent_at next_attempt_at'),
+    ' stuck_check_at next_attempt_at'),
+  ('payments_unmatchedcharge',           'web=U worker=U', 'error_detail refund_attempts refund_sent_at'),
   ('payments_unmatchedcharge',           'web=U relay=U', 'payment_id'),
   ('payments_unmatchedcharge',           'worker=U', 'refund_number refund_reference'),
   -- Messages. What was staged is postponed or published, and never changed.
