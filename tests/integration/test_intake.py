@@ -507,7 +507,7 @@ def test_nothing_of_a_body_that_cannot_be_read_is_told(body):
 @pytest.mark.parametrize("value", ["SEC", "SECRET", "SECRET-9"])
 def test_no_short_value_is_told_either(value):
     for name in FIELDS:
-        receive(**{"key": f"{value}!"} if name == "idempotency_key" else {"amount": "x", name: value})
+        receive(**{"key": f"{value} !"} if name == "idempotency_key" else {"amount": "x", name: value})
     details = list(DeadLetter.objects.values_list("detail", flat=True))
     assert len(details) == len(FIELDS)
     assert value not in "".join(details)
