@@ -1,6 +1,8 @@
 """Sessions of PostgreSQL that wait for each other."""
 
-from django.db import connection
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import OperationalError, connection, connections, transaction
 
 from tests.system import eventually
 
@@ -16,3 +18,22 @@ def await_lock_waiter():
             return cursor.fetchone()[0]
 
         eventually(somebody_waits, within=10, what="a session waits for a lock")
+
+
+def result_elsewhere(work, *, lock_timeout="100ms"):
+    """What `work` returns in another session that is rolled back; "waits" where a lock keeps it waiting."""
+
+    def run():
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [lock_timeout])
+                found = work()
+                transaction.set_rollback(True)
+                return found
+        except OperationalError:
+            return "waits"
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result(30)

@@ -1,5 +1,6 @@
 """Which rows of the outbox each reader takes, in which order, and that two readers never take the same row."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event
@@ -155,9 +156,13 @@ def test_trouble_of_either_lane_of_the_announcer_is_reported_and_holds_up_no_oth
 def test_an_announcer_without_trouble_moves_events_and_what_may_wait(staged):
     announcer = Quiet()
     made = Relay(Quiet(), announcer=announcer)
+    began = time.monotonic()
     assert made.announce() == 3
+    assert made.announce_at == 0.0, "there may be more"
+    assert made.announce() == 0
+    assert made.announce_at >= began + relay.ANNOUNCE_INTERVAL > began, "it does not look all the time"
     assert made.unannounced == ""
-    assert announcer.pumped == [0]
+    assert announcer.pumped == [0, 0]
     assert sorted(announcer.published) == ["notifications", "payment.created", "payment.created"]
 
 

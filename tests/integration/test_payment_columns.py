@@ -262,12 +262,12 @@ def test_a_payment_without_retries_left_fails_with_a_whole_dead_letter(payment):
         **UNSCHEDULED,
     }
     assert of(payment, expected) == expected
-    letter = DeadLetter.objects.get()
-    assert (letter.queue, letter.actor) == ("payments", work_actor())
-    assert letter.payload == {"ids": [str(payment.pk)]}
-    assert (letter.cause, letter.detail, letter.attempts) == ("retries_exhausted", "HTTP 503", 4)
-    assert (letter.subject, letter.request_id) == (f"payment:{payment.pk}", payment.request_id)
-    assert letter.first_failed_at == payment.attempts.get().finished_at
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.queue, dead_letter.actor) == ("payments", work_actor())
+    assert dead_letter.payload == {"ids": [str(payment.pk)]}
+    assert (dead_letter.cause, dead_letter.detail, dead_letter.attempts) == ("retries_exhausted", "HTTP 503", 4)
+    assert (dead_letter.subject, dead_letter.request_id) == (f"payment:{payment.pk}", payment.request_id)
+    assert dead_letter.first_failed_at == payment.attempts.get().finished_at
 
 
 def test_a_dead_letter_says_when_the_payment_failed_first(payment):
@@ -287,8 +287,8 @@ def test_a_payment_that_is_too_old_fails_without_a_call(payment):
     assert claim_one(payment.pk) is None
     expected = {"status": "failed", "error_code": "expired", "error_detail": "it was not charged in time"}
     assert of(payment, expected) == expected
-    letter = DeadLetter.objects.get()
-    assert (letter.cause, letter.attempts, letter.first_failed_at) == ("expired", 0, payment.finished_at)
+    dead_letter = DeadLetter.objects.get()
+    assert (dead_letter.cause, dead_letter.attempts, dead_letter.first_failed_at) == ("expired", 0, payment.finished_at)
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "unknown"])

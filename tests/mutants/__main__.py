@@ -29,7 +29,9 @@ def main(arguments: list[str]) -> int:
     mutants = choose(options.files, sample=options.sample, seed=options.seed)
     coverage, results, survivors = CoverageMap(folder / "coverage"), Results(folder / "results.jsonl"), Survivors()
     todo = [mutant for mutant in mutants if options.fresh or not results.is_killed(mutant)]
-    if options.explained_too is False:
+    if options.survivors:
+        todo = [mutant for mutant in todo if mutant.key in results.known]
+    if not options.explained_too:
         todo = [mutant for mutant in todo if not survivors.reason(mutant)]
     random.Random(options.seed).shuffle(todo)  # a run that is stopped has tried a sample of all
     if todo and not options.table:
@@ -65,6 +67,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=ROOT / ".mutants", help="where coverage and results are kept")
     parser.add_argument("--no-recording", action="store_true", help="use the recorded coverage, also where it is old")
     parser.add_argument("--fresh", action="store_true", help="also try mutants that were killed before")
+    parser.add_argument("--survivors", action="store_true", help="only mutants that survived an earlier run")
     parser.add_argument("--explained-too", action="store_true", help="also try survivors that are explained")
     parser.add_argument("--table", action="store_true", help="only print what is known")
     return parser.parse_args(arguments)

@@ -61,7 +61,7 @@ DECORATORS = {
     "extend_schema_field": "documentation of the API",
 }
 
-#: Keyword arguments and names that only people who read a screen or a document see, or that only change speed.
+#: Keyword arguments and names that are only shown on a screen or in a document, or that only change speed.
 NAMES = {
     "verbose_name", "verbose_name_plural", "help_text", "description", "label", "slots", "frozen", "kw_only",
     "daemon", "thread_name_prefix", "__slots__", "__all__", "title", "detail", "default_detail", "durable",
