@@ -606,8 +606,11 @@ def test_a_method_that_no_scope_allows_is_refused(client, method):
     assert response["Content-Type"] == "application/problem+json"
 
 
+UNKNOWN_ID = "0190a6f0-0000-7000-8000-000000000001"
+
+
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", [URL, f"{URL}/0190a6f0-0000-7000-8000-000000000001", f"{URL}/batch", "/api/v1/analytics/daily"])
+@pytest.mark.parametrize("path", [URL, f"{URL}/{UNKNOWN_ID}", f"{URL}/batch", "/api/v1/analytics/daily"])
 def test_options_name_the_methods_to_a_caller_and_nothing_else(client, path):
     answer = client.options(path)
     assert (answer.status_code, answer.content) == (200, b"")
