@@ -166,6 +166,10 @@ def test_an_announcer_without_trouble_moves_events_and_what_may_wait(staged):
     assert sorted(announcer.published) == ["notifications", "payment.created", "payment.created"]
 
 
+def test_an_idle_announcer_looks_at_least_ten_times_a_second():
+    assert 0 < relay.ANNOUNCE_INTERVAL <= 0.1
+
+
 def test_a_relay_without_an_announcer_moves_everything_itself(staged):
     publisher = Quiet()
     made = Relay(publisher)

@@ -77,7 +77,7 @@ def test_a_planted_mutant_is_killed_and_a_planted_survivor_is_reported(tmp_path,
     explained.write_text(describe(survivor, "survived").replace('reason = ""', 'reason = "not executed"'))
     assert Survivors(explained).reason(survivor) == "not executed"
     assert Results(tmp_path / "results.jsonl").is_killed(killed)
-    total = ["all", "2", "1", "0", "0", "0", "1", "50.0", "100.0"]
+    total = ["all", "2", "1", "0", "0", "0", "0", "1", "50.0", "100.0"]
     assert table([killed, survivor], results, Survivors(explained))[-1].split() == total
 
 

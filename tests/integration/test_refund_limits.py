@@ -6,16 +6,19 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from messaging.models import OutboxMessage
 from payments import breaker
 from payments.gateways import registry, sandbox_refunds
-from payments.gateways.base import NotFound, OutcomeUnknown, RefundRequest
+from payments.gateways.base import ListedCharge, NotFound, OutcomeUnknown, RefundRequest
 from payments.gateways.transport import Answer
 from payments.models import UnmatchedCharge
 from payments.operations import refund_unmatched_charge
+from payments.operations.listed_charges import facts_of
 from payments.operations.refund_unmatched_charge import HELD_DELAY_SECONDS
 from payments.operations.resolve_unmatched_charge import adopt_charge, begin_refund
+from payments.operations.unmatched_charges import ChargeFacts
 from tests.claiming import wait_for
 from tests.unmatched import ADA, charge_at, record
 
@@ -92,3 +95,30 @@ def test_a_payment_of_another_order_does_not_keep_a_charge_from_its_decision(acc
     accept(order_id="another-order")
     charge = record(charge_at(sandbox, order_id="o-1"))
     assert adopt_charge(charge_id=charge.pk, who=ADA, reason="found in the gateway's books")
+
+
+def test_a_look_up_of_a_refund_leaves_time_for_the_refund_and_a_second_look_up(refunding, sandbox, monkeypatch):
+    """Three calls end within the lease, which is at least two deadlines."""
+    gateway, deadlines = registry.get("sandbox"), []
+
+    async def send(_self, method, url, *, deadline, **request):
+        deadlines.append((method, deadline))
+        return Answer(404 if method == "GET" else 400, b'{"error": {"code": "refund_not_found", "message": "m"}}')
+
+    monkeypatch.setattr(sandbox_refunds, "shared_transport", type("Wire", (), {"send": send}))
+    UnmatchedCharge.objects.update(refund_attempts=1, refund_sent_at=Now())
+    refund_unmatched_charge(charge_id=refunding.pk)
+    third = gateway.deadline / 3
+    assert deadlines == [("GET", third), ("POST", gateway.deadline), ("GET", third)]
+
+
+def test_what_the_gateway_states_of_a_listed_charge_is_kept_whole():
+    moment = timezone.now()
+    charge = ListedCharge(
+        reference="ch_1", approved=True, amount=1000, currency="EUR", key="k", payment_id="p", merchant="shop",
+        order_id="o", charged_at=moment,
+    )  # fmt: skip
+    assert facts_of("sandbox", charge) == ChargeFacts(
+        gateway="sandbox", reference="ch_1", amount=1000, currency="EUR", gateway_key="k", gateway_payment_id="p",
+        merchant_slug="shop", order_id="o", charged_at=moment,
+    )  # fmt: skip

@@ -35,7 +35,9 @@ BUDGET_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant: `killed`, `timeout`, `survived`, or `uncovered` where no recorded test executes it."""
+    """What became of a mutant: `killed`, `timeout`, `survived`, `error` where the process that runs the tests died, or
+    `uncovered` where no recorded test executes it.
+    """
 
     mutant: Mutant
     status: str
@@ -152,6 +154,8 @@ class Job:
             )
             self.patience = 1
             status, test, message, count = self._run(mutant, tests)
+            if status == "error":  # once: another process of this machine may have ended it
+                status, test, message, count = self._run(mutant, tests)
             if status == "timeout":  # of the mutant, or of a busy machine
                 self.patience = 4
                 status, test, message, count = self._run(mutant, tests)
@@ -210,10 +214,11 @@ class Job:
             constant = not mutant.function
             self.worker.send(path=str(ROOT / mutant.file), text=text, tests=tests, tidy=tidy, constant=constant)
             outcome = self._watch(self.worker, forked=True)
-        except _Died:
+        except (_Died, BrokenPipeError):
             self.worker.close()
             self.worker = None
-            return "killed", "", "the process of the tests died", 0
+            self.tidy = True
+            return "error", "", "the process of the tests died", 0
         self.tidy = outcome is None or outcome[0] != "survived"
         return outcome
 
@@ -233,10 +238,14 @@ class Job:
                 test, count = report["test"], count + 1
                 limit = self.patience * (LIMIT_SECONDS + LIMIT_FACTOR * self.coverage.seconds.get(test, 1.0))
             child = report.get("child", child)
-            if failure is None and "failed" in report:
-                failure = ("killed", report["failed"], report["message"], count)
-            elif "impossible" in report:
-                failure = ("impossible", "", "", 0)
+            failure = failure or self._failure_in(report, count)
+            if failure and not forked:
+                return failure
+
+    def _failure_in(self, report: dict[str, Any], count: int) -> tuple[str, str, str, int] | None:
+        if "failed" in report:
+            return "killed", report["failed"], report["message"], count
+        return ("impossible", "", "", 0) if "impossible" in report else None
 
     def _stop(self, worker: _Worker, group: int, *, forked: bool) -> None:
         """Kill a process that runs tests, and what these have started."""

@@ -12,7 +12,8 @@ from tests.mutants.driver import Result
 from tests.mutants.operators import Mutant
 
 SURVIVORS = Path(__file__).parent / "survivors.toml"
-ALIVE = ("survived", "uncovered")
+STATUSES = ("killed", "timeout", "survived", "uncovered", "error", "explained")
+ALIVE = ("survived", "uncovered", "error")
 
 
 class Results:
@@ -61,17 +62,21 @@ def table(mutants: Iterable[Mutant], results: Results, survivors: Survivors) -> 
             status = "explained"
         for name in (mutant.file, "all"):
             counts.setdefault(name, Counter())[status] += 1
-    lines = [_row("file", "run", "killed", "timeout", "survived", "uncovered", "explained", "% killed", "% w/o expl.")]
+    lines = [
+        _row(
+            "file", "run", "killed", "timeout", "survived", "uncovered", "error", "explained", "% killed", "% w/o expl."
+        )
+    ]
     for name, count in sorted(counts.items(), key=lambda item: (item[0] == "all", item[0])):
         run = sum(count.values()) - count["not run"]
         dead = count["killed"] + count["timeout"]
-        columns = [count[name] for name in ("killed", "timeout", "survived", "uncovered", "explained")]
+        columns = [count[status] for status in STATUSES]
         lines.append(_row(name, run, *columns, _percent(dead, run), _percent(dead, run - count["explained"])))
     return lines
 
 
 def _row(name: object, *values: object) -> str:
-    return f"{name!s:<36}" + "".join(f"{value!s:>12}" for value in values)
+    return f"{name!s:<48}" + "".join(f"{value!s:>11}" for value in values)
 
 
 def _percent(part: int, whole: int) -> str:

@@ -160,6 +160,7 @@ class Session:
     def _be_mutant(self, request: dict[str, Any]) -> None:
         """In the child: change the code, run the tests up to the first failure, and end."""
         os.setpgid(0, 0)
+        watch.failed = False  # the test that made the database may have found what a stopped process left in it
         status = 70
         try:
             devnull = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""What the sandbox adapter makes of a gateway's webhook: only what is signed, and only whole statements of a charge."""
+"""What the sandbox adapter makes of webhooks and of declines: only what is signed, whole, and has the right status."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,8 +7,11 @@ from uuid import UUID
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from payments.gateways.base import Approved, Declined, News, NotAuthentic
-from payments.gateways.sandbox import SandboxGateway
+from payments.gateways import sandbox
+from payments.gateways.base import Approved, ChargeRequest, Declined, News, NotAuthentic, NotFound
+from payments.gateways.sandbox import SandboxGateway, read_decision
+from payments.gateways.transport import Answer
+from tests.claiming import wait_for
 
 SECRETS = ["whsec_dGhlLWZpcnN0LXNlY3JldC1vZi1hLXRlc3Q=", "whsec_dGhlLXNlY29uZC1zZWNyZXQtb2YtYS10ZXN0"]
 PAYMENT_ID = "0190a6f0-7b1c-7d57-9e1b-3c8f3a1f5d2e"
@@ -132,3 +135,36 @@ def test_anything_else_is_not_authentic(adapter, request_):
 def test_without_a_secret_nothing_is_authentic():
     with pytest.raises(NotAuthentic):
         SandboxGateway("http://gateway").verify_webhook(**signed(EVENT, SECRETS[0]))
+
+
+REQUEST = ChargeRequest(
+    key="k:charge:1",
+    payment_id=UUID(PAYMENT_ID),
+    merchant="shop",
+    order_id="o-1",
+    amount=1000,
+    currency="EUR",
+    payment_method="pm_ok",
+    request_id="r",
+)
+DECLINE = b'{"error": {"code": "declined", "decline_code": "card_declined", "message": "no", "charge": "ch_1"}}'
+
+
+@pytest.mark.parametrize("status", [*range(200, 210), 301, 302, 304, *range(400, 420), 422, 429, *range(500, 512)])
+def test_a_decline_counts_only_under_its_own_status(status):
+    """A proxy that repeats an old body under another status has asked nobody."""
+    assert isinstance(read_decision(Answer(status, DECLINE), REQUEST), Declined) is (status == 402)
+
+
+def test_a_look_up_names_the_request_that_it_is_about(adapter, monkeypatch):
+    sent = []
+
+    class Wire:
+        async def send(self, method, url, **request):
+            sent.append((method, url, request["headers"], request["params"], request["deadline"]))
+            return Answer(404, b'{"error": {"code": "charge_not_found", "message": "m"}}')
+
+    monkeypatch.setattr(sandbox, "shared_transport", Wire)
+    assert wait_for(adapter.look_up(REQUEST, deadline=2.0)) == NotFound()
+    headers, params = {"X-Request-ID": "r"}, {"idempotency_key": "k:charge:1"}
+    assert sent == [("GET", "http://gateway/v1/charges", headers, params, 2.0)]

@@ -1,5 +1,6 @@
 """What the worker's broker and its middleware promise to Dramatiq."""
 
+import pytest
 from dramatiq import Middleware
 
 from messaging.broker import QuorumBroker, StampingConsumer, connection_parameters
@@ -25,6 +26,16 @@ def test_middleware_is_called_once_for_each_queue_that_is_declared():
     broker.declare_queue("payments")
     assert recording.calls == [("before", "payments"), ("after", "payments")]
     assert broker.queues_pending == {"payments"}
+
+
+@pytest.mark.parametrize("ensure", [True, False])
+def test_a_queue_is_created_on_the_server_only_where_that_is_asked_for(monkeypatch, ensure):
+    created = []
+    monkeypatch.setattr(QuorumBroker, "_ensure_queue", lambda _self, name: created.append(name))
+    broker = QuorumBroker(url="amqp://localhost", middleware=[])
+    for _ in range(2):
+        broker.declare_queue("payments", ensure=ensure)
+    assert created == ["payments"] * 2 * ensure
 
 
 def test_no_queue_is_declared_for_delayed_messages():
