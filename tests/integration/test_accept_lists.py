@@ -63,7 +63,7 @@ def id_of(answer):
 def test_a_list_is_accepted_by_one_statement_each_with_all_that_belongs_to_it(wish, django_assert_num_queries):
     wishes = [wish(f"key-{number}", order_id=f"o-{number}", amount=number + 1) for number in range(40)]
     blocks_in_force.renew()  # once a second
-    with django_assert_num_queries(3):  # BEGIN and COMMIT
+    with django_assert_num_queries(4):  # BEGIN and COMMIT, and the notification
         outcomes = accept_payments(wishes)
     assert told(outcomes) == ["accepted"] * 40
     for asked, outcome in zip(wishes, outcomes, strict=True):

@@ -153,9 +153,14 @@ def test_a_declined_repetition_that_the_gateway_confirms_fails_the_payment(accep
 
 
 def test_a_request_that_proved_unavailable_late_lets_the_payment_fail(accept):
-    payment, again = sent_and_never_answered(accept)
-    settle_one(again, REPLIES["rejected"])
-    payment.attempts.filter(outcome="unknown").update(outcome="unavailable")
+    payment = accept()
+    first = claim_one(payment.pk)
+    Payment.objects.filter(pk=payment.pk).update(lease_expires_at=HOUR_AGO)
+    answered(payment, NotFound())
+    payment.attempts.update(started_at=HOUR_AGO, finished_at=HOUR_AGO)
+    make_due(payment)
+    settle_one(answered(payment, NotFound()), REPLIES["rejected"])
+    settle_one(first, REPLIES["unavailable"])
     payment.attempts.update(started_at=HOUR_AGO, finished_at=HOUR_AGO)
     make_due(payment)
     third = answered(payment, NotFound())

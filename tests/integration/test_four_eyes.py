@@ -375,7 +375,7 @@ def test_pages_by_cursor_show_each_approval_once(api, dead):
         seen += [row["id"] for row in page["results"]]
         url = page["next"] and page["next"].removeprefix("http://testserver")
     assert len(seen) == len(set(seen)) == 3
-    assert client.get(f"{APPROVALS}?cursor=cD1nYXJiYWdl").status_code == 404
+    assert client.get(f"{APPROVALS}?cursor=cD1nYXJiYWdl").status_code == 400
 
 
 def test_the_command_asks_and_says_where_to_approve(dead):

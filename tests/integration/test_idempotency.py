@@ -43,7 +43,7 @@ def test_row_missing(post):
     assert nothing_stored()
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "ä", "x" * 256, '"unclosed', "a/b"])
+@pytest.mark.parametrize("key", ["", " ", "a b", "ä", "x" * 256, '"unclosed'])
 def test_row_malformed(post, key):
     assert code(post(BODY, key=key)) == (400, "idempotency_key_invalid")
     assert nothing_stored()
