@@ -57,6 +57,7 @@ class Bell:
                 cursor.execute(_NOTIFY)
         except Error as error:
             self.silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            connection.close_if_unusable_or_obsolete()  # a lost connection must not fail the next request
             self._report(failed=True, error=type(error.__cause__ or error).__name__)
         else:
             self._report(failed=False)

@@ -5,11 +5,13 @@ from datetime import timedelta
 from functools import cache
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from merchants.models import Mode
 from payments.breaker import Limits
 from payments.gateways.base import Gateway
+from payments.idempotency import KEPT_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,23 @@ class ConfiguredGateway:
 
 @cache
 def get(name: str) -> ConfiguredGateway:
-    """The gateway of that name. Raises KeyError when the settings have none."""
+    """The gateway of that name.
+
+    Raises:
+        KeyError: the settings have none.
+        ImproperlyConfigured: it recognises keys for longer than clients' keys are kept. A key that is used again
+            after it was pruned would get the old charge in place of a new one (docs/adr/0032).
+    """
     entry = settings.GATEWAYS[name]
+    adapter: Gateway = import_string(entry["BACKEND"])(**entry["OPTIONS"])
+    if adapter.key_window > KEPT_FOR:
+        raise ImproperlyConfigured(
+            f"Gateway {name} recognises idempotency keys for {adapter.key_window.days} days, longer than the"
+            f" {KEPT_FOR.days} days for which clients' keys are kept: raise payments.idempotency.KEPT_FOR."
+        )
     return ConfiguredGateway(
         name=name,
-        adapter=import_string(entry["BACKEND"])(**entry["OPTIONS"]),
+        adapter=adapter,
         deadline=entry["DEADLINE"],
         lease=timedelta(seconds=entry["LEASE"]),
         retry_delays=tuple(entry["RETRY_DELAYS"]),

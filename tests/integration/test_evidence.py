@@ -4,9 +4,11 @@ from datetime import timedelta
 from itertools import product
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.models.functions import Now
 
+from payments.gateways import registry
 from payments.gateways.base import (
     Approved,
     ConflictingCharge,
@@ -254,6 +256,23 @@ def test_an_approval_settles_a_payment_whose_claim_was_lost_during_the_call(acce
     settle([Answered(claim, Approved(reference=f"ch_{claim.request.payment_id}")) for claim in claims])
     payment.refresh_from_db()
     assert (payment.status, payment.gateway_reference) == ("succeeded", f"ch_{payment.pk}")
+
+
+@pytest.mark.parametrize(("days", "is_accepted"), [(30, True), (31, False)])
+def test_no_gateway_recognises_keys_for_longer_than_they_are_kept(settings, days, is_accepted):
+    """A key that is used again after its record was pruned would get the old charge in place of a new one."""
+    entry = settings.GATEWAYS["sandbox"]
+    options = {**entry["OPTIONS"], "key_window": timedelta(days=days)}
+    settings.GATEWAYS = {"sandbox": {**entry, "OPTIONS": options}}
+    registry.get.cache_clear()
+    try:
+        if is_accepted:
+            assert registry.get("sandbox").adapter.key_window == timedelta(days=days)
+        else:
+            with pytest.raises(ImproperlyConfigured, match="KEPT_FOR"):
+                registry.get("sandbox")
+    finally:
+        registry.get.cache_clear()
 
 
 def forget_everything():
